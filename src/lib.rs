@@ -7,7 +7,7 @@
 //! # Code map
 //! - pure, no async, no I/O, no clock: [`document`], [`diff`]
 //! - adapters, one outside system each: [`kv`] (NATS), [`source`] (a directory), [`checkout`] (git), [`server`] (a
-//!   private nats-server)
+//!   private nats-server), [`child`] (processes that do not outlive this one)
 //! - engines, the long-running loops: [`loader`], [`live`]
 //! - the binary: `main`, `cli`, `commands`, `output`
 //!
@@ -21,3 +21,6 @@
 //! 6. A value is built and proven before it is swapped in; the old one serves until then, and on failure.
 //! 7. A failed read is never an empty configuration, a missing file is never a delete unless it was asked for, and a
 //!    delete is never an empty value.
+
+pub mod diff;
+pub mod document;
