@@ -24,3 +24,4 @@
 
 pub mod diff;
 pub mod document;
+pub mod kv;

@@ -1,0 +1,248 @@
+//! Every revision of many keys, in the order of the bucket, from now on: what the loader and `confhot watch` follow.
+
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+
+use futures_util::StreamExt;
+
+use super::tail::{Broken, Tail};
+use super::{Bucket, BucketError, Entry, Link, Pattern, Revision};
+
+/// What is told of many keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+#[expect(clippy::large_enum_variant, reason = "nearly all of them are entries")]
+pub enum Change {
+    /// A revision that was stored, later in the bucket than all that were told.
+    Entry(Entry),
+    /// The bucket is another one than before, or there was none: what was known of it does not hold any more.
+    Reset,
+    /// There is no bucket. Said once.
+    Missing,
+    /// A server is connected, and all that was missed has been told.
+    Connected,
+    /// No server is connected; the last word of why.
+    Disconnected(Option<String>),
+    /// Reading does not work although a server is connected. Said once until it works again.
+    Trouble(String),
+}
+
+/// Many keys, followed. Dropped, it ends.
+#[derive(Debug)]
+pub struct Changes {
+    changes: mpsc::Receiver<Change>,
+    _task: JoinSet<()>,
+}
+
+impl Changes {
+    /// Follows what matches `pattern` from now on. Never fails: it waits for a server and for the bucket.
+    ///
+    /// Missed while disconnected, a revision is told after the reconnect if it is still retained. The first thing told
+    /// is [`Change::Connected`], [`Change::Missing`] or [`Change::Disconnected`].
+    ///
+    /// Must be called within a tokio runtime.
+    pub fn start(bucket: &Bucket, pattern: &Pattern) -> Changes {
+        let (out, changes) = mpsc::channel(1024);
+        let mut task = JoinSet::new();
+        let follower = Follower {
+            bucket: bucket.clone(),
+            pattern: pattern.clone(),
+            out,
+            cursor: None,
+            tail: Tail::None,
+            caught_up: false,
+            told_missing: false,
+            trouble: None,
+            failures: 0,
+        };
+        task.spawn(async move {
+            let Over = follower.run().await;
+        });
+        Changes { changes, _task: task }
+    }
+
+    /// What happened next; `None` never comes before the runtime ends. Cancel-safe.
+    pub async fn next(&mut self) -> Option<Change> {
+        self.changes.recv().await
+    }
+
+    /// What has happened already and was not taken yet. Never waits.
+    pub fn take(&mut self) -> Option<Change> {
+        self.changes.try_recv().ok()
+    }
+}
+
+struct Follower {
+    bucket: Bucket,
+    pattern: Pattern,
+    out: mpsc::Sender<Change>,
+    /// The bucket that is followed, and the newest revision in it that was told or passed over.
+    cursor: Option<(String, u64)>,
+    tail: Tail,
+    caught_up: bool,
+    told_missing: bool,
+    trouble: Option<String>,
+    failures: u32,
+}
+
+/// The listener is gone.
+struct Over;
+
+impl Follower {
+    /// How often the bucket is asked whether something was missed.
+    const PACE: Duration = Duration::from_secs(30);
+
+    async fn run(mut self) -> Over {
+        let mut link = self.bucket.connection().link();
+        let mut was = link.borrow_and_update().clone();
+        // A stream that is deleted says so; without the right to hear it the slow pace finds out.
+        let stream = &self.bucket.0.stream;
+        let advisory = format!("$JS.EVENT.ADVISORY.STREAM.DELETED.{stream}");
+        let mut deleted = self.bucket.connection().client.subscribe(advisory).await.ok();
+        let mut due = Instant::now();
+        let mut told_down = false;
+        loop {
+            let now = link.borrow_and_update().clone();
+            if now.generation != was.generation || now.dropped != was.dropped {
+                self.caught_up = false;
+                due = Instant::now();
+            }
+            let down = !now.up && (was.up || now.problem.is_some());
+            if down && !told_down && self.tell(Change::Disconnected(now.problem.clone())).await.is_err() {
+                return Over;
+            }
+            told_down = down || told_down && !now.up;
+            was = now;
+            let gone = async {
+                match &mut deleted {
+                    Some(deleted) => deleted.next().await,
+                    None => std::future::pending().await,
+                }
+            };
+            let step = tokio::select! {
+                biased;
+                told = self.tail.next() => match told {
+                    Ok(entry) => self.offer(entry).await,
+                    Err(Broken) => { self.caught_up = false; due = Instant::now(); Ok(()) }
+                },
+                changed = link.changed() => if changed.is_ok() { Ok(()) } else { Err(Over) },
+                // The bucket that an advisory speaks of may exist again already; ask.
+                _ = gone => { self.caught_up = false; due = Instant::now(); Ok(()) }
+                () = sleep_until(due), if was.up => match self.catch_up(&was).await {
+                    Ok(pause) => { due = Instant::now() + pause; Ok(()) }
+                    Err(over) => Err(over),
+                },
+                () = self.out.closed() => Err(Over),
+            };
+            if let Err(over) = step {
+                self.tail.close().await;
+                return over;
+            }
+        }
+    }
+
+    /// Tells what was missed, if anything was, and how long to wait before asking again.
+    async fn catch_up(&mut self, link: &Link) -> Result<Duration, Over> {
+        match self.try_catch_up().await {
+            Ok(()) => {
+                self.failures = 0;
+                self.trouble = None;
+                self.told_missing = false;
+                if !self.caught_up {
+                    self.caught_up = true;
+                    self.tell(Change::Connected).await?;
+                }
+                return Ok(Self::PACE);
+            }
+            Err(Stop::Over) => return Err(Over),
+            Err(Stop::Error(BucketError::Missing(_))) => {
+                if !self.told_missing {
+                    self.told_missing = true;
+                    // Whatever is there next is another bucket.
+                    self.cursor = Some((String::new(), 0));
+                    self.tell(Change::Missing).await?;
+                }
+            }
+            Err(Stop::Error(BucketError::Interrupted)) => {}
+            Err(Stop::Error(error)) => {
+                let text = error.to_string();
+                if self.bucket.connection().link().borrow().generation == link.generation
+                    && self.trouble.as_ref() != Some(&text)
+                {
+                    self.trouble = Some(text.clone());
+                    self.tell(Change::Trouble(text)).await?;
+                }
+            }
+        }
+        self.failures += 1;
+        Ok(Duration::from_millis(50 << self.failures.min(6)))
+    }
+
+    async fn try_catch_up(&mut self) -> Result<(), Stop> {
+        let mut told = self.bucket.describe().await?;
+        if matches!(self.tail, Tail::None) || !self.caught_up && matches!(self.tail, Tail::Consumer { .. }) {
+            self.tail.close().await;
+            let pattern = self.pattern.clone();
+            self.tail = match &told.republished {
+                Some(prefix) => Tail::republished(&self.bucket, prefix, &pattern).await?,
+                None => Tail::consumer(&self.bucket, &pattern, None).await?,
+            };
+            // Asked again now that the tail is open: what was stored before this answer is read, the rest is told.
+            told = self.bucket.describe().await?;
+        }
+        let (identity, last) = (told.identity, told.last.0);
+        let from = match &self.cursor {
+            // The beginning: only what comes from now on counts.
+            None => last,
+            Some((bucket, cursor)) if *bucket == identity && *cursor <= last => *cursor,
+            Some(_) => {
+                self.cursor = Some((identity.clone(), 0));
+                self.tail.close().await;
+                self.out.send(Change::Reset).await.map_err(|_| Stop::Over)?;
+                // The new bucket may tell of writes in another way: start over with it.
+                return Box::pin(self.try_catch_up()).await;
+            }
+        };
+        if from < last {
+            let mut missed = Vec::new();
+            let first = Revision(from + 1);
+            self.bucket.each_since(&self.pattern, first, |entry| missed.push(entry)).await?;
+            self.cursor = Some((identity.clone(), from));
+            for entry in missed {
+                self.offer(entry).await.map_err(|Over| Stop::Over)?;
+            }
+        }
+        // What the tail has told since the description may be newer.
+        let newest = self.cursor.as_ref().map_or(0, |(_, cursor)| *cursor);
+        self.cursor = Some((identity, newest.max(last)));
+        Ok(())
+    }
+
+    async fn offer(&mut self, entry: Entry) -> Result<(), Over> {
+        // Before the first description there is nothing to compare with, and the caller has read nothing yet.
+        let Some((_, cursor)) = &mut self.cursor else { return Ok(()) };
+        if entry.revision.0 <= *cursor {
+            return Ok(());
+        }
+        *cursor = entry.revision.0;
+        self.tell(Change::Entry(entry)).await
+    }
+
+    async fn tell(&self, change: Change) -> Result<(), Over> {
+        self.out.send(change).await.map_err(|_| Over)
+    }
+}
+
+enum Stop {
+    Error(BucketError),
+    Over,
+}
+
+impl From<BucketError> for Stop {
+    fn from(error: BucketError) -> Stop {
+        Stop::Error(error)
+    }
+}

@@ -1,0 +1,325 @@
+//! The connection to NATS: how it is made, and what becomes of it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::{ClientError, ConnectOptions, Event, ServerError};
+use tokio::sync::watch;
+
+use super::Bucket;
+
+/// The oldest server that has all that confhot needs: direct-get batches and per-message TTL.
+pub const OLDEST_SERVER: (i64, i64, i64) = (2, 11, 0);
+
+/// How to reach NATS. Every path and secret is handed in; nothing is read from the environment.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Connect {
+    /// Server URLs; any one that answers will do.
+    pub servers: Vec<String>,
+    /// Name that the server shows for this connection.
+    pub name: String,
+    /// Who we are.
+    pub credentials: Credentials,
+    /// A private CA to trust beside the system's.
+    pub tls_ca: Option<PathBuf>,
+    /// Client certificate and its key, for mutual TLS.
+    pub tls_client: Option<(PathBuf, PathBuf)>,
+    /// Speak TLS before the server's greeting.
+    pub tls_first: bool,
+    /// JetStream domain.
+    pub domain: Option<String>,
+    /// Prefix of the subjects that answers come to.
+    pub inbox_prefix: Option<String>,
+    /// Deadline of a connect and of each request.
+    pub timeout: Duration,
+    /// Wait for a server that is not there yet, for ever, instead of failing: what a daemon wants.
+    pub wait: bool,
+}
+
+/// Who a connection says it is.
+#[derive(Clone, Default)]
+#[non_exhaustive]
+pub enum Credentials {
+    /// Nobody, or whom the URL names.
+    #[default]
+    None,
+    /// A `.creds` file with a user JWT and its seed. Read again at each reconnect.
+    File(PathBuf),
+    /// A file with an nkey seed.
+    Nkey(PathBuf),
+    /// User and password.
+    User(String, String),
+    /// A token.
+    Token(String),
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Credentials::None => "None",
+            Credentials::File(_) => "File(..)",
+            Credentials::Nkey(_) => "Nkey(..)",
+            Credentials::User(..) => "User(..)",
+            Credentials::Token(_) => "Token(..)",
+        })
+    }
+}
+
+impl Connect {
+    /// Reaches the servers at `urls` anonymously, with a deadline of 5 s.
+    pub fn to<S: Into<String>>(urls: impl IntoIterator<Item = S>) -> Connect {
+        Connect {
+            servers: urls.into_iter().map(Into::into).collect(),
+            name: "confhot".into(),
+            credentials: Credentials::None,
+            tls_ca: None,
+            tls_client: None,
+            tls_first: false,
+            domain: None,
+            inbox_prefix: None,
+            timeout: Duration::from_secs(5),
+            wait: false,
+        }
+    }
+
+    /// The server URLs without the passwords that they may carry.
+    pub fn shown(&self) -> String {
+        self.servers.iter().map(|url| redact(url)).collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// A URL without its password.
+fn redact(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").map_or(("", url), |(scheme, rest)| (scheme, rest));
+    let Some((user, host)) = rest.rsplit_once('@') else { return url.into() };
+    let user = user.split_once(':').map_or("***".to_owned(), |(user, _)| format!("{user}:***"));
+    if scheme.is_empty() { format!("{user}@{host}") } else { format!("{scheme}://{user}@{host}") }
+}
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// Nobody answers at any of the URLs.
+    #[error("cannot reach a NATS server at {servers}")]
+    Unreachable {
+        /// The URLs tried, passwords hidden.
+        servers: String,
+        /// What the last of them said.
+        #[source]
+        source: async_nats::ConnectError,
+    },
+    /// The server does not let us in.
+    #[error("the server at {servers} refuses these credentials")]
+    Refused {
+        /// The URLs tried, passwords hidden.
+        servers: String,
+        /// What the server said.
+        #[source]
+        source: async_nats::ConnectError,
+    },
+    /// The server is too old.
+    #[error("nats-server {version} at {servers} is too old: confhot needs 2.11 or later")]
+    Old {
+        /// The version that it tells.
+        version: String,
+        /// The URLs tried, passwords hidden.
+        servers: String,
+    },
+    /// A credentials or certificate file cannot be used.
+    #[error("cannot use {path}")]
+    Credentials {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// What is known of the connection now.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Link {
+    /// Whether a server is connected.
+    pub up: bool,
+    /// Counts the connections made, from 1: what was sent under an earlier one may be lost.
+    pub generation: u64,
+    /// What the server, or the attempt to reach one, said last.
+    pub problem: Option<String>,
+    /// Counts messages dropped because this process did not keep up.
+    pub dropped: u64,
+}
+
+/// A connection to NATS. Cheap to clone; closes with the last clone.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    pub(super) client: async_nats::Client,
+    pub(super) link: watch::Receiver<Link>,
+    pub(super) domain: Option<String>,
+    pub(super) timeout: Duration,
+    servers: Arc<str>,
+}
+
+impl Connection {
+    /// Connects as `to` says.
+    ///
+    /// With [`Connect::wait`] this returns at once, and the connection is made, and made again, in the background.
+    ///
+    /// # Errors
+    /// [`ConnectError`]; with `wait` only for a file that cannot be read.
+    pub async fn open(to: &Connect) -> Result<Connection, ConnectError> {
+        let (link, watched) = watch::channel(Link::default());
+        let mut options = ConnectOptions::new()
+            .name(&to.name)
+            .connection_timeout(to.timeout)
+            .request_timeout(Some(to.timeout))
+            // A peer that vanished without a word is noticed after two unanswered pings: 10 to 15 s, not minutes.
+            .ping_interval(Duration::from_secs(5))
+            // One key's updates, or one answer: the 65,536 of the default would only hide a stuck reader.
+            .subscription_capacity(8 * 1024)
+            .reconnect_delay_callback(reconnect_delay)
+            .event_callback(move |event| {
+                let link = link.clone();
+                async move { note(&link, &event) }
+            });
+        if to.wait {
+            options = options.retry_on_initial_connect();
+        }
+        if let Some(prefix) = &to.inbox_prefix {
+            options = options.custom_inbox_prefix(prefix);
+        }
+        if let Some(ca) = &to.tls_ca {
+            options = options.add_root_certificates(ca.clone()).require_tls(true);
+        }
+        if let Some((certificate, key)) = &to.tls_client {
+            options = options.add_client_certificate(certificate.clone(), key.clone()).require_tls(true);
+        }
+        if to.tls_first {
+            options = options.tls_first();
+        }
+        let unusable = |path: &PathBuf| {
+            let path = path.clone();
+            move |source| ConnectError::Credentials { path, source }
+        };
+        options = match &to.credentials {
+            Credentials::None => options,
+            Credentials::File(path) => {
+                let text = std::fs::read_to_string(path).map_err(unusable(path))?;
+                options.credentials(&text).map_err(unusable(path))?
+            }
+            Credentials::Nkey(path) => {
+                options.nkey(std::fs::read_to_string(path).map_err(unusable(path))?.trim().to_owned())
+            }
+            Credentials::User(user, password) => options.user_and_password(user.clone(), password.clone()),
+            Credentials::Token(token) => options.token(token.clone()),
+        };
+        let servers = to.shown();
+        let client = async_nats::connect_with_options(to.servers.as_slice(), options).await.map_err(|source| {
+            use async_nats::ConnectErrorKind::{Authentication, AuthorizationViolation};
+            let servers = servers.clone();
+            match source.kind() {
+                Authentication | AuthorizationViolation => ConnectError::Refused { servers, source },
+                _ => ConnectError::Unreachable { servers, source },
+            }
+        })?;
+        let connection = Connection {
+            client,
+            link: watched,
+            domain: to.domain.clone(),
+            timeout: to.timeout,
+            servers: servers.into(),
+        };
+        match connection.too_old() {
+            Some(version) if !to.wait => Err(ConnectError::Old { version, servers: connection.servers.to_string() }),
+            _ => Ok(connection),
+        }
+    }
+
+    /// The connection's state, and each change of it.
+    pub fn link(&self) -> watch::Receiver<Link> {
+        self.link.clone()
+    }
+
+    /// The URLs that were asked for, passwords hidden.
+    pub fn servers(&self) -> &str {
+        &self.servers
+    }
+
+    /// The connected server's version where it is older than [`OLDEST_SERVER`].
+    pub fn too_old(&self) -> Option<String> {
+        let (major, minor, patch) = OLDEST_SERVER;
+        let version = self.client.try_server_info()?.version;
+        (!version.is_empty() && !self.client.is_server_compatible(major, minor, patch)).then_some(version)
+    }
+
+    /// The bucket called `name`, which need not exist.
+    ///
+    /// # Errors
+    /// [`super::BucketError::InvalidName`] where no bucket can be called so.
+    pub fn bucket(&self, name: &str) -> Result<Bucket, super::BucketError> {
+        Bucket::new(self.clone(), name)
+    }
+
+    /// Sends what is queued and closes, within the connection's deadline.
+    pub async fn close(self) {
+        let closed = async {
+            let _ = self.client.flush().await;
+            let _ = self.client.drain().await;
+        };
+        let _ = tokio::time::timeout(self.timeout, closed).await;
+    }
+}
+
+/// Full jitter below a ceiling that doubles to 4 s, so that what was cut off together does not come back together; the
+/// first attempt is made at once.
+fn reconnect_delay(attempts: usize) -> Duration {
+    if attempts <= 1 {
+        return Duration::ZERO;
+    }
+    let ceiling = 4_u64.saturating_mul(1 << attempts.min(10)).min(4_000);
+    Duration::from_millis(super::random_below(ceiling))
+}
+
+fn note(link: &watch::Sender<Link>, event: &Event) {
+    link.send_modify(|link| match event {
+        Event::Connected => {
+            link.up = true;
+            link.generation += 1;
+            link.problem = None;
+        }
+        Event::Disconnected | Event::Closed => link.up = false,
+        Event::SlowConsumer(_) => link.dropped += 1,
+        Event::ServerError(ServerError::SlowConsumer(_)) => link.dropped += 1,
+        Event::ServerError(ServerError::AuthorizationViolation) => {
+            link.problem = Some("authorization violation".into())
+        }
+        Event::ServerError(ServerError::Other(text)) => link.problem = Some(text.clone()),
+        Event::ClientError(ClientError::Other(text)) => link.problem = Some(text.clone()),
+        Event::ClientError(error) => link.problem = Some(error.to_string()),
+        // The server asks us to leave; async-nats follows when it closes the connection.
+        Event::LameDuckMode | Event::Draining => {}
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_in_a_url_is_not_shown() {
+        let to = Connect::to(["nats://me:secret@host:4222", "tls://token@host", "me:secret@host", "nats://host:1"]);
+
+        assert_eq!(to.shown(), "nats://me:***@host:4222, tls://***@host, me:***@host, nats://host:1");
+    }
+
+    #[test]
+    fn reconnects_spread_and_are_never_further_apart_than_four_seconds() {
+        let delays: Vec<_> = (0..200).map(reconnect_delay).collect();
+
+        assert_eq!(delays[1], Duration::ZERO);
+        assert!(delays.iter().all(|delay| *delay < Duration::from_secs(4)));
+        assert!(delays[100..].iter().collect::<std::collections::HashSet<_>>().len() > 50, "{delays:?}");
+    }
+}

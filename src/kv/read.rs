@@ -1,0 +1,399 @@
+//! Reading the bucket: heads, revisions, histories, listings.
+
+use std::time::Duration;
+
+use async_nats::HeaderMap;
+use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
+use bytes::Bytes;
+use futures_util::StreamExt;
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::entry::attempt_id;
+use super::{Bucket, BucketError, Entry, InvalidKey, Key, Operation, Revision, by_last, code};
+
+/// Which keys: a key, or one with `*` for a token and `>` for the rest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pattern(String);
+
+impl Pattern {
+    /// Every key.
+    pub fn all() -> Pattern {
+        Pattern(">".into())
+    }
+
+    /// The pattern that `text` says; `billing.*`, `billing.>` and plain keys are patterns.
+    ///
+    /// # Errors
+    /// [`InvalidKey`] where a token is neither a wildcard nor could stand in a key.
+    pub fn parse(text: &str) -> Result<Pattern, InvalidKey> {
+        if text != ">" {
+            let body = text.strip_suffix(".>").unwrap_or(text);
+            let stand_in = body.split('.').map(|token| if token == "*" { "x" } else { token });
+            Key::parse(&stand_in.collect::<Vec<_>>().join("."))
+                .map_err(|error| InvalidKey { text: text.escape_debug().to_string(), ..error })?;
+        }
+        Ok(Pattern(text.to_owned()))
+    }
+
+    /// The pattern as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&Key> for Pattern {
+    fn from(key: &Key) -> Pattern {
+        Pattern(key.as_str().to_owned())
+    }
+}
+
+impl Bucket {
+    /// The newest revision of `key`, a tombstone included, as the leader has it; `None` where the key was never written.
+    ///
+    /// # Errors
+    /// [`BucketError`], [`BucketError::Missing`] among it.
+    pub async fn head(&self, key: &Key) -> Result<Option<Entry>, BucketError> {
+        self.leader_get(by_last(&self.subject(key.as_str()))).await
+    }
+
+    /// The revision `revision` of `key` as the leader has it; `None` where that revision is not retained, or is
+    /// another key's.
+    ///
+    /// # Errors
+    /// [`BucketError`].
+    pub async fn revision(&self, key: &Key, revision: Revision) -> Result<Option<Entry>, BucketError> {
+        if revision.0 == 0 {
+            return Ok(None);
+        }
+        let entry = self.leader_get(json!({ "seq": revision.0 }).to_string().into_bytes()).await?;
+        Ok(entry.filter(|entry| entry.key == *key))
+    }
+
+    /// All retained revisions of `key`, newest first, tombstones included; empty where it was never written.
+    ///
+    /// One request where any replica may answer, and one more to the leader, so that a replica that lags leaves
+    /// nothing out at the new end.
+    ///
+    /// # Errors
+    /// [`BucketError`].
+    pub async fn history(&self, key: &Key) -> Result<Vec<Entry>, BucketError> {
+        let Some(head) = self.head(key).await? else { return Ok(Vec::new()) };
+        let mut entries = Vec::new();
+        let mut next = 1;
+        // The batch may be cut short by its size in bytes; ask on from where it ended.
+        while next < head.revision.0 {
+            let batch = match self.direct_batch(key, next).await {
+                Ok(batch) => batch,
+                // No replica answers directly in this bucket: ask the leader one by one.
+                Err(BucketError::Missing(_)) => {
+                    let ask = json!({ "seq": next, "next_by_subj": self.subject(key.as_str()) });
+                    self.leader_get(ask.to_string().into_bytes()).await?.into_iter().collect()
+                }
+                Err(error) => return Err(error),
+            };
+            let Some(last) = batch.last().map(|entry| entry.revision.0) else { break };
+            next = last + 1;
+            entries.extend(batch.into_iter().filter(|entry| entry.revision < head.revision));
+        }
+        entries.push(head);
+        entries.reverse();
+        Ok(entries)
+    }
+
+    /// Calls `each` with the newest revision of every key that matches, tombstones included, oldest write first.
+    ///
+    /// Without `values` the entries come without their bytes ([`Entry::size`] still tells how many there are). What is
+    /// written meanwhile may or may not be among them.
+    ///
+    /// # Errors
+    /// [`BucketError`].
+    pub async fn each_head(&self, pattern: &Pattern, values: bool, each: impl FnMut(Entry)) -> Result<(), BucketError> {
+        self.each_message(pattern, DeliverPolicy::LastPerSubject, values, each).await
+    }
+
+    /// Calls `each` with every retained revision from `first` on that matches, oldest first.
+    pub(super) async fn each_since(
+        &self,
+        pattern: &Pattern,
+        first: Revision,
+        each: impl FnMut(Entry),
+    ) -> Result<(), BucketError> {
+        let start = DeliverPolicy::ByStartSequence { start_sequence: first.0.max(1) };
+        self.each_message(pattern, start, true, each).await
+    }
+
+    /// The live keys that match, oldest write first, without their bytes.
+    ///
+    /// # Errors
+    /// [`BucketError`].
+    pub async fn keys(&self, pattern: &Pattern) -> Result<Vec<Entry>, BucketError> {
+        let mut keys = Vec::new();
+        self.each_head(pattern, false, |entry| {
+            if entry.operation == Operation::Put {
+                keys.push(entry);
+            }
+        })
+        .await?;
+        Ok(keys)
+    }
+
+    async fn each_message(
+        &self,
+        pattern: &Pattern,
+        deliver_policy: DeliverPolicy,
+        values: bool,
+        mut each: impl FnMut(Entry),
+    ) -> Result<(), BucketError> {
+        // A name of our own, so that the right to make it can be limited to the subjects it reads.
+        let name = format!("confhot-read-{}", attempt_id());
+        let subject = self.subject(pattern.as_str());
+        let config = pull::Config {
+            name: Some(name.clone()),
+            deliver_policy,
+            ack_policy: AckPolicy::None,
+            filter_subject: subject.clone(),
+            headers_only: !values,
+            memory_storage: true,
+            num_replicas: 1,
+            inactive_threshold: Duration::from_secs(30),
+            ..pull::Config::default()
+        };
+        #[derive(Deserialize)]
+        struct Consumer {
+            num_pending: u64,
+        }
+        use async_nats::jetstream::consumer::IntoConsumerConfig;
+        let body = json!({ "stream_name": self.0.stream, "config": config.into_consumer_config(), "action": "create" });
+        let create = format!("CONSUMER.CREATE.{}.{name}.{subject}", self.0.stream);
+        let consumer: Consumer = self.api(create, body.to_string().into_bytes()).await?;
+        let read = self.drain(&name, consumer.num_pending, &mut each).await;
+        // The server forgets it by itself in 30 s; until then it counts against the stream's limit.
+        let gone = format!("CONSUMER.DELETE.{}.{name}", self.0.stream);
+        let _ = self.api::<serde_json::Value>(gone, Vec::new()).await;
+        read
+    }
+
+    async fn drain(&self, consumer: &str, mut pending: u64, each: &mut impl FnMut(Entry)) -> Result<(), BucketError> {
+        const BATCH: u64 = 512;
+        let connection = &self.0.connection;
+        let next = format!("{}CONSUMER.MSG.NEXT.{}.{consumer}", self.0.api, self.0.stream);
+        while pending > 0 {
+            let inbox = connection.client.new_inbox();
+            let mut answers = connection.client.subscribe(inbox.clone()).await.map_err(BucketError::transport)?;
+            let asked = pending.min(BATCH);
+            // Bounded in bytes too, so that the answers to one request fit in the subscription.
+            let ask = json!({ "batch": asked, "no_wait": true }).to_string();
+            connection
+                .client
+                .publish_with_reply(next.clone(), inbox, ask.into())
+                .await
+                .map_err(BucketError::transport)?;
+            for _ in 0..asked {
+                let message = tokio::time::timeout(connection.timeout, answers.next()).await.ok().flatten();
+                let Some(message) = message else {
+                    return Err(BucketError::TimedOut {
+                        servers: connection.servers().to_owned(),
+                        after: connection.timeout,
+                    });
+                };
+                // Fewer than promised: the rest was overwritten since.
+                if message.status.is_some_and(|status| status != async_nats::StatusCode::OK) {
+                    return Ok(());
+                }
+                pending -= 1;
+                if let Some(entry) = self.delivered(message) {
+                    each(entry);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What a consumer delivered: its place in the stream stands in the reply subject (ADR-15).
+    pub(super) fn delivered(&self, message: async_nats::Message) -> Option<Entry> {
+        let key = self.key_of(&message.subject)?;
+        let place = reply_position(message.reply.as_deref()?)?;
+        Some(Entry::from_message(key, place.sequence, place.created, message.headers.as_ref(), message.payload))
+    }
+
+    /// The newest revision of `key` as any replica has it, which may lag behind the leader.
+    pub(super) async fn direct_head(&self, key: &Key) -> Result<Option<Entry>, BucketError> {
+        let subject = self.subject(key.as_str());
+        // The subject stands in the request's own subject, so that the right to it can be limited to one key.
+        let ask = format!("{}DIRECT.GET.{}.{subject}", self.0.api, self.0.stream);
+        let answer = self.request(ask, None, Bytes::new()).await?;
+        self.direct_answer(answer)
+    }
+
+    /// Revisions of `key` from `first` on, oldest first, as many as one answer holds.
+    async fn direct_batch(&self, key: &Key, first: u64) -> Result<Vec<Entry>, BucketError> {
+        let connection = &self.0.connection;
+        let inbox = connection.client.new_inbox();
+        let mut answers = connection.client.subscribe(inbox.clone()).await.map_err(BucketError::transport)?;
+        let ask = json!({ "batch": super::HISTORY, "seq": first, "next_by_subj": self.subject(key.as_str()) });
+        connection
+            .client
+            .publish_with_reply(format!("{}DIRECT.GET.{}", self.0.api, self.0.stream), inbox, ask.to_string().into())
+            .await
+            .map_err(BucketError::transport)?;
+        let mut entries = Vec::new();
+        loop {
+            let message = tokio::time::timeout(connection.timeout, answers.next()).await.ok().flatten();
+            let Some(message) = message else {
+                return Err(BucketError::TimedOut {
+                    servers: connection.servers().to_owned(),
+                    after: connection.timeout,
+                });
+            };
+            match message.status.map(|status| status.as_u16()) {
+                // The end of the batch (ADR-31).
+                Some(204) => return Ok(entries),
+                _ => match self.direct_answer(message)? {
+                    Some(entry) => entries.push(entry),
+                    None => return Ok(entries),
+                },
+            }
+        }
+    }
+
+    fn direct_answer(&self, answer: async_nats::Message) -> Result<Option<Entry>, BucketError> {
+        match answer.status.map(|status| status.as_u16()) {
+            None | Some(200) => {}
+            Some(404) => return Ok(None),
+            Some(503) => return Err(BucketError::Missing(self.0.name.clone())),
+            Some(code) => {
+                let description = answer.description.unwrap_or_default();
+                return Err(BucketError::Refused { code: code.into(), description });
+            }
+        }
+        let stored = answer.headers.as_ref().and_then(|headers| {
+            let (subject, sequence, created) = stored_position(headers)?;
+            Some((self.key_of(subject)?, sequence, created))
+        });
+        let Some((key, sequence, created)) = stored else {
+            return Err(BucketError::transport("an answer without the stored message's place"));
+        };
+        Ok(Some(Entry::from_message(key, sequence, created, answer.headers.as_ref(), answer.payload)))
+    }
+
+    async fn leader_get(&self, ask: Vec<u8>) -> Result<Option<Entry>, BucketError> {
+        let stream = self.0.stream.as_str();
+        match self.api::<Got>(format!("STREAM.MSG.GET.{stream}"), ask).await {
+            Ok(got) => Ok(self.got(got.message)),
+            Err(BucketError::Refused { code: code::MESSAGE_NOT_FOUND, .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn got(&self, message: GotMessage) -> Option<Entry> {
+        let key = self.key_of(&message.subject)?;
+        let headers = message.hdrs.map(|text| parse_headers(&text));
+        Some(Entry::from_message(key, message.seq, message.time, headers.as_ref(), message.data.into()))
+    }
+}
+
+/// The answer of `STREAM.MSG.GET`.
+#[derive(Deserialize)]
+struct Got {
+    message: GotMessage,
+}
+
+#[derive(Deserialize)]
+struct GotMessage {
+    subject: String,
+    seq: u64,
+    time: Timestamp,
+    #[serde(default, deserialize_with = "base64_bytes")]
+    data: Vec<u8>,
+    #[serde(default, deserialize_with = "base64_maybe")]
+    hdrs: Option<Vec<u8>>,
+}
+
+fn base64_bytes<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+    use base64::Engine;
+    let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+    base64::engine::general_purpose::STANDARD.decode(text.as_bytes()).map_err(serde::de::Error::custom)
+}
+
+fn base64_maybe<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<u8>>, D::Error> {
+    base64_bytes(deserializer).map(Some)
+}
+
+/// The header block of a stored message: `NATS/1.0`, then a line a header.
+fn parse_headers(block: &[u8]) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for line in String::from_utf8_lossy(block).split("\r\n").skip(1) {
+        if let Some((name, value)) = line.split_once(':')
+            && let (Ok(name), Ok(value)) =
+                (name.parse::<async_nats::HeaderName>(), value.trim_start().parse::<async_nats::HeaderValue>())
+        {
+            headers.append(name, value);
+        }
+    }
+    headers
+}
+
+/// Subject, sequence and time of a stored message, as direct get and republish tell them.
+pub(super) fn stored_position(headers: &HeaderMap) -> Option<(&str, u64, Timestamp)> {
+    let text = |name: &str| headers.get_last(name).map(|value| value.as_str());
+    Some((text("Nats-Subject")?, text("Nats-Sequence")?.parse().ok()?, text("Nats-Time-Stamp")?.parse().ok()?))
+}
+
+/// Where a delivered message stands.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    /// Its sequence in the stream.
+    pub(super) sequence: u64,
+    /// Counts what the consumer delivered, from 1.
+    pub(super) delivery: u64,
+    /// When it was stored.
+    pub(super) created: Timestamp,
+}
+
+/// What the reply subject of a delivered message tells: `$JS.ACK.[<domain>.<account>.]<stream>.<consumer>.<delivered>.
+/// <stream sequence>.<consumer sequence>.<nanoseconds>.<pending>[.<random>]`.
+pub(super) fn reply_position(reply: &str) -> Option<Place> {
+    let tokens: Vec<&str> = reply.strip_prefix("$JS.ACK.")?.split('.').collect();
+    let at = match tokens.len() {
+        7 => 3,
+        9.. => 5,
+        _ => return None,
+    };
+    let created = Timestamp::from_nanosecond(tokens[at + 2].parse().ok()?).ok()?;
+    Some(Place { sequence: tokens[at].parse().ok()?, delivery: tokens[at + 1].parse().ok()?, created })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reply_subject_of_either_form_tells_sequence_and_time() {
+        let old = "$JS.ACK.KV_configs.c.1.42.7.1700000000123456789.3";
+        let new = "$JS.ACK._.acc.KV_configs.c.1.42.7.1700000000123456789.3.rnd";
+
+        assert_eq!(reply_position(old).map(|place| (place.sequence, place.delivery)), Some((42, 7)));
+        assert_eq!(reply_position(old), reply_position(new));
+        assert_eq!(reply_position("$JS.ACK.1.2"), None);
+    }
+
+    #[test]
+    fn headers_of_a_stored_message_are_read_and_broken_lines_passed_over() {
+        let headers = parse_headers(b"NATS/1.0\r\nConfhot-Author: Jo <jo@x>\r\nno colon\r\nA:b:c\r\n\r\n");
+
+        assert_eq!(headers.get("Confhot-Author").map(|value| value.as_str()), Some("Jo <jo@x>"));
+        assert_eq!(headers.get("A").map(|value| value.as_str()), Some("b:c"));
+    }
+
+    #[test]
+    fn a_pattern_takes_wildcards_where_tokens_stand() {
+        for good in [">", "*", "billing.*", "billing.>", "*.api", "service1"] {
+            assert!(Pattern::parse(good).is_ok(), "{good}");
+        }
+        for bad in ["", "a b", "a..b", "a.", ".>", "a>"] {
+            assert!(Pattern::parse(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! What is stored from now on, as the server tells it: republished messages, or an ordered consumer where a bucket does
+//! not republish.
+
+use std::time::Duration;
+
+use async_nats::{Message, Subscriber};
+use futures_util::StreamExt;
+use serde_json::json;
+use tokio::time::{Instant, sleep_until};
+
+use super::entry::attempt_id;
+use super::read::{reply_position, stored_position};
+use super::{Bucket, BucketError, Entry, Pattern};
+
+/// Entries as they are stored. Dropped, it ends; a consumer that it held is forgotten by the server within 30 s.
+pub(super) enum Tail {
+    /// One core subscription on the republished subject, and nothing on the server's side.
+    Republished { bucket: Bucket, subscriber: Subscriber },
+    /// A push consumer that is watched for gaps and for its heartbeat, and made anew by whoever reads it.
+    Consumer { bucket: Bucket, subscriber: Subscriber, name: String, delivered: u64, deadline: Instant },
+    /// None at the moment.
+    None,
+}
+
+/// How often the server says that a consumer has nothing to say.
+const HEARTBEAT: Duration = Duration::from_secs(2);
+
+/// The tail broke: something may be missing, and it must be opened again.
+#[derive(Debug)]
+pub(super) struct Broken;
+
+impl Tail {
+    /// Follows `pattern` below `prefix`, where the stream republishes.
+    ///
+    /// The subscription survives reconnects. What is stored while there is no connection is not told.
+    pub(super) async fn republished(bucket: &Bucket, prefix: &str, pattern: &Pattern) -> Result<Tail, BucketError> {
+        let subject = format!("{prefix}.{}", pattern.as_str());
+        let client = &bucket.0.connection.client;
+        let subscriber = client.subscribe(subject).await.map_err(BucketError::transport)?;
+        Ok(Tail::Republished { bucket: bucket.clone(), subscriber })
+    }
+
+    /// Follows `pattern` by a consumer that starts after revision `after`, or with what comes next.
+    pub(super) async fn consumer(bucket: &Bucket, pattern: &Pattern, after: Option<u64>) -> Result<Tail, BucketError> {
+        let client = &bucket.0.connection.client;
+        let inbox = client.new_inbox();
+        let subscriber = client.subscribe(inbox.clone()).await.map_err(BucketError::transport)?;
+        let name = format!("confhot-watch-{}", attempt_id());
+        let subject = bucket.subject(pattern.as_str());
+        let mut config = json!({
+            "name": name,
+            "deliver_subject": inbox,
+            "filter_subject": subject,
+            "deliver_policy": "new",
+            "ack_policy": "none",
+            "max_deliver": 1,
+            "mem_storage": true,
+            "num_replicas": 1,
+            "flow_control": true,
+            "idle_heartbeat": HEARTBEAT.as_nanos() as u64,
+            "inactive_threshold": Duration::from_secs(30).as_nanos() as u64,
+        });
+        if let Some(after) = after {
+            config["deliver_policy"] = "by_start_sequence".into();
+            config["opt_start_seq"] = (after + 1).into();
+        }
+        let body = json!({ "stream_name": bucket.0.stream, "config": config, "action": "create" });
+        // Named, and with its filter in the subject, so that the right to make it can be limited to one key.
+        let create = format!("CONSUMER.CREATE.{}.{name}.{subject}", bucket.0.stream);
+        let _: serde_json::Value = bucket.api(create, body.to_string().into_bytes()).await?;
+        Ok(Tail::Consumer { bucket: bucket.clone(), subscriber, name, delivered: 0, deadline: Self::deadline() })
+    }
+
+    /// The next entry. Cancel-safe. Waits for ever where there is no tail.
+    ///
+    /// # Errors
+    /// [`Broken`] once; the tail is then [`Tail::None`].
+    pub(super) async fn next(&mut self) -> Result<Entry, Broken> {
+        loop {
+            let told = match self {
+                Tail::None => std::future::pending().await,
+                Tail::Republished { bucket, subscriber } => match subscriber.next().await {
+                    // Anybody who may publish there can say anything: what does not look stored is passed over.
+                    Some(message) => republished(bucket, message).map(Ok),
+                    None => Some(Err(Broken)),
+                },
+                Tail::Consumer { bucket, subscriber, delivered, deadline, .. } => {
+                    let message = tokio::select! {
+                        message = subscriber.next() => message,
+                        () = sleep_until(*deadline) => None,
+                    };
+                    *deadline = Self::deadline();
+                    match message {
+                        None => Some(Err(Broken)),
+                        Some(message) => consumed(bucket, message, delivered).await.transpose(),
+                    }
+                }
+            };
+            match told {
+                Some(Ok(entry)) => return Ok(entry),
+                Some(Err(Broken)) => {
+                    self.close().await;
+                    return Err(Broken);
+                }
+                None => {}
+            }
+        }
+    }
+
+    /// Lets the server forget the consumer now.
+    pub(super) async fn close(&mut self) {
+        if let Tail::Consumer { bucket, name, .. } = std::mem::replace(self, Tail::None) {
+            let gone = format!("{}CONSUMER.DELETE.{}.{name}", bucket.0.api, bucket.0.stream);
+            // Not asked for an answer: the consumer may be gone already, and goes by itself if this is lost.
+            let _ = bucket.0.connection.client.publish(gone, bytes::Bytes::new()).await;
+        }
+    }
+
+    fn deadline() -> Instant {
+        Instant::now() + HEARTBEAT * 2 + HEARTBEAT / 2
+    }
+}
+
+fn republished(bucket: &Bucket, message: Message) -> Option<Entry> {
+    let headers = message.headers.as_ref()?;
+    if headers.get_last("Nats-Stream")?.as_str() != bucket.0.stream {
+        return None;
+    }
+    let (subject, sequence, created) = stored_position(headers)?;
+    let key = bucket.key_of(subject)?;
+    Some(Entry::from_message(key, sequence, created, message.headers.as_ref(), message.payload))
+}
+
+async fn consumed(bucket: &Bucket, message: Message, delivered: &mut u64) -> Result<Option<Entry>, Broken> {
+    if message.status.is_some_and(|status| status.as_u16() == 100) {
+        let last = message.headers.as_ref().and_then(|headers| headers.get_last("Nats-Last-Consumer"));
+        if last.and_then(|last| last.as_str().parse::<u64>().ok()).is_some_and(|last| last > *delivered) {
+            return Err(Broken);
+        }
+        // A flow-control request: the server goes on when it is answered.
+        if let Some(reply) = message.reply {
+            let _ = bucket.0.connection.client.publish(reply, bytes::Bytes::new()).await;
+        }
+        return Ok(None);
+    }
+    let place = message.reply.as_deref().and_then(reply_position).ok_or(Broken)?;
+    *delivered += 1;
+    if place.delivery != *delivered {
+        return Err(Broken);
+    }
+    Ok(bucket.delivered(message))
+}

@@ -1,0 +1,399 @@
+//! One key, followed: its current value first, then each newer one, for as long as anybody listens.
+//!
+//! The tail ([`Tail`]) is fast and may miss something; a read of the key is slow and may be stale. Together they are
+//! right: the tail is opened before the first read, the read is repeated shortly after (in a cluster, interest reaches
+//! the leader's server after the read was answered), after every reconnect and gap, and at a slow jittered pace; and
+//! nothing that does not supersede what was seen goes further.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::{BoxFuture, OptionFuture};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+
+use super::tail::{Broken, Tail};
+use super::{Bucket, BucketError, Description, Entry, Key, Link, Pattern, Position, random_below};
+
+/// What a watch of one key tells, in the order in which it became known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+#[expect(clippy::large_enum_variant, reason = "an allocation on the way to the swap would cost more than the move")]
+pub enum Seen {
+    /// A revision that supersedes all that was seen before, a tombstone included.
+    Entry {
+        /// The revision.
+        entry: Entry,
+        /// Whether it was stored while the watch was subscribed.
+        live: bool,
+    },
+    /// Which bucket it is ([`Description::identity`]), where the server lets us know; again when it was made anew.
+    Bucket(Arc<str>),
+    /// The key has no value and no tombstone: never written, or all of it is gone.
+    Absent,
+    /// The server was asked, and what was seen last is the newest.
+    Confirmed,
+    /// A server is connected.
+    Connected,
+    /// No server is connected; the last word of why.
+    Disconnected(Option<String>),
+    /// Reading does not work although a server is connected. Said once until it works again.
+    Trouble(String),
+}
+
+/// Below which a watch does not go: what a process knew before it started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Floor {
+    /// Which bucket that was ([`Description::identity`]). For another one the floor does not count.
+    pub bucket: String,
+    /// The newest entry seen.
+    pub position: Position,
+}
+
+/// One key, followed. Dropped, it ends.
+#[derive(Debug)]
+pub struct Watch {
+    seen: mpsc::Receiver<Seen>,
+    _task: JoinSet<()>,
+}
+
+impl Watch {
+    /// Follows `key` from its current value on, or from above `floor`. Never fails: it waits for a server, for the
+    /// bucket, and for the key.
+    ///
+    /// Must be called within a tokio runtime.
+    pub fn start(bucket: &Bucket, key: &Key, floor: Option<Floor>) -> Watch {
+        let (out, seen) = mpsc::channel(64);
+        let mut task = JoinSet::new();
+        let follower = Follower {
+            pattern: Pattern::from(key),
+            bucket: bucket.clone(),
+            key: key.clone(),
+            out,
+            floor,
+            cursor: None,
+            cursor_in: None,
+            told_absent: false,
+            absences: 0,
+            trouble: None,
+            known: Known::Unasked,
+            tail: Tail::None,
+            followed: None,
+            due: Instant::now(),
+            stage: 0,
+            failures: 0,
+        };
+        task.spawn(follower.run());
+        Watch { seen, _task: task }
+    }
+
+    /// What happened next; `None` never comes before the runtime ends. Cancel-safe.
+    pub async fn next(&mut self) -> Option<Seen> {
+        self.seen.recv().await
+    }
+}
+
+/// What is known of the bucket behind the key.
+enum Known {
+    Unasked,
+    /// This connection may not ask.
+    Denied,
+    Told(Description),
+}
+
+struct Follower {
+    bucket: Bucket,
+    key: Key,
+    pattern: Pattern,
+    out: mpsc::Sender<Seen>,
+    floor: Option<Floor>,
+    cursor: Option<Position>,
+    /// The bucket that the cursor is of, where that is known.
+    cursor_in: Option<String>,
+    told_absent: bool,
+    absences: u32,
+    trouble: Option<String>,
+    known: Known,
+    tail: Tail,
+    /// The prefix below which the tail listens; `None` for a consumer.
+    followed: Option<String>,
+    /// When to read the key next.
+    due: Instant,
+    /// How many reads in a row confirmed what was seen.
+    stage: usize,
+    failures: u32,
+}
+
+/// The listener is gone.
+struct Over;
+
+type Read = Result<Option<Entry>, BucketError>;
+
+impl Follower {
+    /// When to read again after the first, second… read: interest needs that long to cross a cluster.
+    const AGAIN: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(1)];
+    /// And then, on the mean: half to all of this.
+    const PACE: Duration = Duration::from_secs(60);
+    /// The longest pause after a read that failed.
+    const PATIENCE: Duration = Duration::from_secs(5);
+
+    async fn run(mut self) {
+        // The only way out is that nobody listens any more.
+        let Over = self.follow().await;
+        self.tail.close().await;
+    }
+
+    async fn follow(&mut self) -> Over {
+        let mut link = self.bucket.connection().link();
+        let mut was = link.borrow_and_update().clone();
+        // Subscribed before anything is asked, so that nothing falls between.
+        self.open_tail().await;
+        let mut reading: OptionFuture<BoxFuture<'static, Read>> = None.into();
+        let mut idle = true;
+        let mut told_down = false;
+        if was.up && self.connected().await.is_err() {
+            return Over;
+        }
+        loop {
+            let now = link.borrow().clone();
+            if was.up != now.up || was.generation != now.generation || was.dropped != now.dropped {
+                if self.link_changed(&was, &now).await.is_err() {
+                    return Over;
+                }
+                (reading, idle) = (None.into(), true);
+                // That it went was told just now; what the attempts to reconnect say is not another outage.
+                told_down |= was.up;
+                was = now.clone();
+            }
+            if !now.up && !told_down && now.problem.is_some() {
+                told_down = true;
+                if self.tell(Seen::Disconnected(now.problem.clone())).await.is_err() {
+                    return Over;
+                }
+            }
+            told_down &= !now.up;
+            if now.up && idle && matches!(self.known, Known::Unasked) && self.ask_about_bucket().await.is_err() {
+                return Over;
+            }
+            let due = self.due;
+            let step = tokio::select! {
+                biased;
+                told = self.tail.next() => match told {
+                    Ok(entry) => self.offer(entry, true).await,
+                    Err(Broken) => { self.soon(); Ok(()) }
+                },
+                answer = &mut reading, if !idle => {
+                    (reading, idle) = (None.into(), true);
+                    match answer {
+                        Some(answer) => self.answered(answer).await,
+                        None => Ok(()),
+                    }
+                }
+                () = sleep_until(due), if now.up && idle => {
+                    if matches!(self.tail, Tail::None) {
+                        self.open_tail().await;
+                    }
+                    let (bucket, key) = (self.bucket.clone(), self.key.clone());
+                    let direct = !matches!(&self.known, Known::Told(told) if !told.direct);
+                    let read: BoxFuture<'static, Read> = Box::pin(async move {
+                        if direct { bucket.direct_head(&key).await } else { bucket.head(&key).await }
+                    });
+                    (reading, idle) = (Some(read).into(), false);
+                    Ok(())
+                }
+                changed = link.changed() => if changed.is_ok() { Ok(()) } else { Err(Over) },
+                () = self.out.closed() => Err(Over),
+            };
+            if let Err(over) = step {
+                return over;
+            }
+        }
+    }
+
+    async fn link_changed(&mut self, was: &Link, now: &Link) -> Result<(), Over> {
+        if now.generation != was.generation || now.dropped != was.dropped {
+            // A consumer does not survive the server's restart; a core subscription does, with a gap.
+            if matches!(self.tail, Tail::Consumer { .. }) {
+                self.tail.close().await;
+            }
+            self.soon();
+        }
+        match (was.up, now.up) {
+            (true, false) => self.tell(Seen::Disconnected(now.problem.clone())).await,
+            (false, true) => self.connected().await,
+            // Away and back between two looks.
+            (true, true) if now.generation != was.generation => {
+                self.tell(Seen::Disconnected(None)).await?;
+                self.connected().await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn connected(&mut self) -> Result<(), Over> {
+        if let Some(version) = self.bucket.connection().too_old() {
+            self.trouble(format!("nats-server {version} is too old: confhot needs 2.11 or later")).await?;
+        }
+        self.tell(Seen::Connected).await
+    }
+
+    /// Reads the key at once, and again shortly after.
+    fn soon(&mut self) {
+        self.stage = 0;
+        self.due = Instant::now();
+    }
+
+    /// Once in a process, and when the bucket turns out to be another one: how it tells of writes, and its identity.
+    async fn ask_about_bucket(&mut self) -> Result<(), Over> {
+        match self.bucket.describe().await {
+            Ok(told) => {
+                if let Some(floor) = self.floor.take()
+                    && floor.bucket == told.identity
+                {
+                    self.cursor = self.cursor.or(Some(floor.position));
+                }
+                if self.cursor.is_some() && self.cursor_in.is_none() {
+                    self.cursor_in = Some(told.identity.clone());
+                }
+                let identity = told.identity.as_str().into();
+                self.known = Known::Told(told);
+                if self.prefix() != self.followed {
+                    self.tail.close().await;
+                    self.open_tail().await;
+                }
+                self.tell(Seen::Bucket(identity)).await?;
+            }
+            Err(BucketError::Denied(_) | BucketError::TimedOut { .. }) => self.known = Known::Denied,
+            // No bucket yet: asked again before the next read.
+            Err(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Where writes are told again; a bucket that we may not ask about is taken for one that confhot made.
+    fn prefix(&self) -> Option<String> {
+        match &self.known {
+            Known::Told(told) => told.republished.clone(),
+            Known::Unasked | Known::Denied => Some(self.bucket.live_prefix()),
+        }
+    }
+
+    async fn open_tail(&mut self) {
+        self.followed = self.prefix();
+        let opened = match &self.followed {
+            Some(prefix) => Tail::republished(&self.bucket, prefix, &self.pattern).await,
+            None => Tail::consumer(&self.bucket, &self.pattern, None).await,
+        };
+        // Without a tail the reads go on, at the pace of failed ones, and each of them tries again.
+        self.tail = opened.unwrap_or(Tail::None);
+    }
+
+    async fn answered(&mut self, answer: Read) -> Result<(), Over> {
+        let was_steady = self.stage > Self::AGAIN.len();
+        match answer {
+            Ok(Some(entry)) => {
+                self.recovered();
+                self.absences = 0;
+                let newer = self.cursor.is_none_or(|cursor| entry.supersedes(&cursor));
+                if newer && was_steady && matches!(self.known, Known::Told(_)) {
+                    // The tail should have told it: ask whether it is still the bucket that it was.
+                    self.known = Known::Unasked;
+                }
+                if newer {
+                    self.offer(entry, false).await?;
+                } else {
+                    self.tell(Seen::Confirmed).await?;
+                }
+            }
+            Ok(None) => {
+                self.recovered();
+                self.absent().await?;
+            }
+            Err(BucketError::Missing(_)) if self.cursor.is_none() => {
+                self.absent().await?;
+                self.failed();
+            }
+            // The connection's own events tell the rest.
+            Err(BucketError::Interrupted) => self.soon(),
+            Err(error) => {
+                if self.bucket.connection().link().borrow().up {
+                    self.trouble(error.to_string()).await?;
+                }
+                self.failed();
+            }
+        }
+        Ok(())
+    }
+
+    async fn absent(&mut self) -> Result<(), Over> {
+        self.absences += 1;
+        // One answer may be a replica's that lags; a value that was seen is called gone by two in a row.
+        let sure = self.cursor.is_none() || self.absences >= 2;
+        if sure && !self.told_absent {
+            self.told_absent = true;
+            self.tell(Seen::Absent).await?;
+        }
+        Ok(())
+    }
+
+    fn recovered(&mut self) {
+        self.failures = 0;
+        self.trouble = None;
+        let pause = match Self::AGAIN.get(self.stage) {
+            Some(pause) => *pause,
+            None => Self::PACE / 2 + Duration::from_millis(random_below(Self::PACE.as_millis() as u64 / 2)),
+        };
+        let pause = if matches!(self.tail, Tail::None) { pause.min(Self::PATIENCE) } else { pause };
+        self.stage += 1;
+        self.due = Instant::now() + pause;
+    }
+
+    fn failed(&mut self) {
+        self.stage = 0;
+        let ceiling = Duration::from_millis(100 << self.failures.min(6)).min(Self::PATIENCE);
+        self.failures += 1;
+        self.due = Instant::now() + ceiling / 2 + Duration::from_millis(random_below(ceiling.as_millis() as u64 / 2));
+    }
+
+    async fn trouble(&mut self, text: String) -> Result<(), Over> {
+        if self.trouble.as_ref() == Some(&text) {
+            return Ok(());
+        }
+        self.trouble = Some(text.clone());
+        self.tell(Seen::Trouble(text)).await
+    }
+
+    /// Tells `entry` if it supersedes what was seen.
+    async fn offer(&mut self, entry: Entry, live: bool) -> Result<(), Over> {
+        if let Some(cursor) = self.cursor {
+            if !entry.supersedes(&cursor) {
+                return Ok(());
+            }
+            // A gap: something was stored that the tail did not tell. What came is newer all the same.
+            if live && entry.previous.is_some_and(|previous| previous != cursor.revision.0) {
+                self.soon();
+            }
+            if entry.revision <= cursor.revision {
+                // The bucket was made anew, and may tell of writes in another way; or a replica lags in a cluster whose
+                // clocks disagree. The bucket's identity tells which, where we may ask for it.
+                self.known = Known::Unasked;
+                self.ask_about_bucket().await?;
+                if matches!(&self.known, Known::Told(told) if self.cursor_in.as_ref() == Some(&told.identity)) {
+                    return Ok(());
+                }
+            }
+        }
+        self.cursor = Some(entry.position());
+        self.cursor_in = match &self.known {
+            Known::Told(told) => Some(told.identity.clone()),
+            Known::Unasked | Known::Denied => None,
+        };
+        self.told_absent = false;
+        self.tell(Seen::Entry { entry, live }).await
+    }
+
+    async fn tell(&self, seen: Seen) -> Result<(), Over> {
+        self.out.send(seen).await.map_err(|_| Over)
+    }
+}
