@@ -25,3 +25,4 @@
 pub mod diff;
 pub mod document;
 pub mod kv;
+pub mod source;

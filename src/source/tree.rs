@@ -1,0 +1,811 @@
+//! What is known of the directory: its documents, its directories, and every name that decides where a path leads.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    ffi::{OsStr, OsString},
+    fs, io,
+    ops::{Bound, ControlFlow},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::SystemTime,
+};
+
+use tokio::time::Instant;
+
+use super::{
+    Cause, Change, Content,
+    disk::{self, Fingerprint, Hop, Id, Read, Visit, is_absent, is_hidden},
+    events::{ArmError, Events, Seen},
+    pending::{EMPTY, Pending, STILL, Wait},
+    sweep::{Found, Sweep},
+    trouble::{Trouble, Troubles},
+};
+
+/// How a path came to be looked at, which decides when it is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum How {
+    /// Listed at the start; the caller reads it.
+    Initial,
+    /// Renamed into place: read at once.
+    Placed,
+    /// Closed after writing, or back after it was away: read at once, if no other write has begun.
+    Closed,
+    /// Its attributes changed: as closed, unless it is being written.
+    Touched,
+    /// Written and not closed: held until it is still.
+    Writing,
+    /// A symlink leads elsewhere, or a whole directory was moved: read at once what has another fingerprint.
+    Swapped,
+    /// Met in a listing: what has another fingerprint is read when it is still.
+    Listed,
+    /// Held still for long enough: read at once, if no other write has begun.
+    Settled,
+    /// Was away for long enough.
+    Gone,
+}
+
+/// How, when and by whom a path was told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Told {
+    pub(super) how: How,
+    pub(super) seen: SystemTime,
+    pub(super) cause: Cause,
+}
+
+impl Told {
+    pub(super) fn now(how: How, cause: Cause) -> Self {
+        Told { how, seen: SystemTime::now(), cause }
+    }
+
+    fn with(self, how: How) -> Self {
+        Told { how, ..self }
+    }
+
+    /// What an event on a regular file means.
+    fn by(seen: Seen) -> Self {
+        let how = match seen {
+            Seen { open: true, .. } => How::Writing,
+            Seen { placed: true, .. } => How::Placed,
+            Seen { touched: true, closed: false, made: false, left: false, .. } => How::Touched,
+            _ => How::Closed,
+        };
+        Told { how, seen: seen.at, cause: Cause::Event }
+    }
+}
+
+/// One document: no bytes and no digest, since there may be 100,000 of them.
+#[derive(Debug, Default)]
+struct Record {
+    /// At its last reading; `None` before the first, and where it could not be had.
+    print: Option<Fingerprint>,
+    /// The listing that met it last.
+    stamp: u32,
+    /// It may have changed since without another fingerprint.
+    racy: bool,
+    /// Its last reading failed.
+    unreadable: bool,
+}
+
+#[derive(Debug)]
+struct Dir {
+    real: PathBuf,
+    id: Id,
+    stamp: u32,
+}
+
+/// Who depends on one real directory.
+#[derive(Debug, Default)]
+struct Watch {
+    armed: bool,
+    /// Kept even if nothing depends on it: the lock file's.
+    pinned: bool,
+    /// The directories of the source that lead here.
+    dirs: BTreeSet<Arc<Path>>,
+    /// By name in this directory, the paths of the source that pass through it.
+    names: HashMap<OsString, BTreeSet<Arc<Path>>>,
+}
+
+/// A document that is to be told, and what reading it gave.
+#[derive(Debug)]
+struct Ready {
+    told: Told,
+    read: Option<Read>,
+    /// No write had begun when it was read.
+    proven: bool,
+}
+
+/// The state of a source, moved on by events, listings and deadlines; it never waits.
+///
+/// All keys are paths relative to the source's directory; the empty path is the directory itself.
+#[derive(Debug)]
+pub(super) struct Tree {
+    root: PathBuf,
+    wanted: fn(&str) -> bool,
+    pub(super) events: Events,
+    pub(super) troubles: Troubles,
+    pub(super) pending: Pending,
+    files: BTreeMap<Arc<Path>, Record>,
+    dirs: BTreeMap<Arc<Path>, Dir>,
+    links: BTreeMap<Arc<Path>, Vec<Hop>>,
+    watches: BTreeMap<PathBuf, Watch>,
+    ready: BTreeMap<Arc<Path>, Ready>,
+    stamp: u32,
+}
+
+/// All entries at and under a path; component-wise order keeps them together.
+fn under<'a, V>(map: &'a BTreeMap<Arc<Path>, V>, path: &'a Path) -> impl Iterator<Item = (&'a Arc<Path>, &'a V)> {
+    let from = (Bound::Included(path), Bound::Unbounded);
+    map.range::<Path, _>(from).take_while(move |(key, _)| key.starts_with(path))
+}
+
+impl Tree {
+    /// Knows nothing yet; [`Tree::look`] at the empty path lists everything.
+    pub(super) fn new(root: PathBuf, wanted: fn(&str) -> bool) -> Self {
+        let events = Events::new(wanted);
+        let mut troubles = Troubles::default();
+        if let Some(reason) = events.refusal() {
+            let reason = format!("{reason} (see `sysctl fs.inotify.max_user_instances`)");
+            troubles.raise(Trouble::Unwatched { path: root.clone(), reason });
+        }
+        Tree {
+            root,
+            wanted,
+            events,
+            troubles,
+            pending: Pending::default(),
+            files: BTreeMap::new(),
+            dirs: BTreeMap::new(),
+            links: BTreeMap::new(),
+            watches: BTreeMap::new(),
+            ready: BTreeMap::new(),
+            stamp: 0,
+        }
+    }
+
+    /// The documents known now, sorted.
+    pub(super) fn paths(&self) -> Vec<Arc<Path>> {
+        self.files.keys().cloned().collect()
+    }
+
+    /// The real directory that the source's directory leads to; none while it is missing.
+    pub(super) fn real_root(&self) -> Option<&Path> {
+        self.dirs.get(Path::new("")).map(|dir| dir.real.as_path())
+    }
+
+    /// Where a path of the source is read.
+    fn real(&self, path: &Path) -> Option<PathBuf> {
+        Some(self.dirs.get(path.parent()?)?.real.join(path.file_name()?))
+    }
+
+    /// The stored key equal to a path, or a new one.
+    fn key(&self, path: &Path) -> Arc<Path> {
+        self.files.get_key_value(path).map_or_else(|| Arc::from(path), |(key, _)| Arc::clone(key))
+    }
+
+    // --- watches ---
+
+    /// Arms the watch on a real directory, if it is not.
+    fn arm(&mut self, real: &Path) {
+        let Some(watch) = self.watches.get_mut(real).filter(|watch| !watch.armed) else { return };
+        if self.events.refusal().is_some() {
+            return;
+        }
+        match self.events.arm(real) {
+            Ok(()) => {
+                watch.armed = true;
+                self.troubles.clear(|trouble| matches!(trouble, Trouble::Unwatched { path, .. } if path == real));
+            }
+            // What made it vanish is told by its parent.
+            Err(ArmError::Absent) => {}
+            Err(ArmError::Limit) => self.troubles.raise(Trouble::WatchLimit),
+            Err(ArmError::Other(reason)) => self.troubles.raise(Trouble::Unwatched { path: real.to_owned(), reason }),
+        }
+    }
+
+    /// Ends the watch on a real directory if nothing depends on it any more.
+    fn release(&mut self, real: &Path) {
+        if self.watches.get(real).is_some_and(|it| !it.pinned && it.dirs.is_empty() && it.names.is_empty()) {
+            self.watches.remove(real);
+            self.events.disarm(real);
+            self.troubles.clear(|trouble| matches!(trouble, Trouble::Unwatched { path, .. } if path == real));
+        }
+    }
+
+    /// Arms again what is not armed, or everything after events were lost.
+    pub(super) fn arm_all(&mut self, again: bool) {
+        let unarmed = |watch: &Watch| again || !watch.armed;
+        let dirs: Vec<PathBuf> =
+            self.watches.iter().filter(|(_, watch)| unarmed(watch)).map(|(dir, _)| dir.clone()).collect();
+        for dir in dirs {
+            self.rearm(&dir);
+        }
+        if self.watches.values().all(|watch| watch.armed) {
+            self.troubles.clear(|trouble| *trouble == Trouble::WatchLimit);
+        }
+    }
+
+    fn rearm(&mut self, real: &Path) {
+        if let Some(watch) = self.watches.get_mut(real) {
+            watch.armed = false;
+            self.arm(real);
+        }
+    }
+
+    /// Follows a lock file from its real directory; false where that cannot be watched.
+    pub(super) fn pin_lock(&mut self, path: &Path) -> bool {
+        let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else { return false };
+        let Ok(real) = dir.canonicalize() else { return false };
+        self.watches.entry(real.clone()).or_default().pinned = true;
+        self.arm(&real);
+        let lock = real.join(name);
+        let now = fs::symlink_metadata(&lock).is_ok();
+        self.events.lock(lock, now);
+        self.watches.get(&real).is_some_and(|watch| watch.armed)
+    }
+
+    /// Takes the names that a path passes through instead of those it passed through before. New watches are armed before
+    /// the caller looks at what the path leads to.
+    fn link(&mut self, path: &Path, hops: Vec<Hop>) {
+        let key = self.key(path);
+        let old = self.links.remove(path).unwrap_or_default();
+        for (dir, name) in &hops {
+            self.watches
+                .entry(dir.clone())
+                .or_default()
+                .names
+                .entry(name.clone())
+                .or_default()
+                .insert(Arc::clone(&key));
+            self.events.name(dir, name, true);
+            self.arm(dir);
+        }
+        for hop in old {
+            if !hops.contains(&hop) {
+                self.unhop(&hop, path);
+            }
+        }
+        if !hops.is_empty() {
+            self.links.insert(key, hops);
+        }
+    }
+
+    fn unhop(&mut self, (dir, name): &Hop, path: &Path) {
+        let Some(watch) = self.watches.get_mut(dir) else { return };
+        if let Some(paths) = watch.names.get_mut(name) {
+            paths.remove(path);
+            if paths.is_empty() {
+                watch.names.remove(name);
+                self.events.name(dir, name, false);
+            }
+        }
+        self.release(dir);
+    }
+
+    fn unlink(&mut self, path: &Path) {
+        if self.links.contains_key(path) {
+            self.link(path, Vec::new());
+        }
+    }
+
+    // --- directories ---
+
+    /// Notes a directory that is about to be listed, and arms its watch.
+    fn add_dir(&mut self, path: &Path, real: &Path, id: Id) {
+        let stamp = self.stamp;
+        if let Some(dir) = self.dirs.get_mut(path).filter(|dir| dir.real == real) {
+            dir.stamp = stamp;
+            if dir.id != id {
+                dir.id = id;
+                self.rearm(real);
+            }
+        } else {
+            self.drop_dir(path);
+            let key: Arc<Path> = Arc::from(path);
+            self.watches.entry(real.to_owned()).or_default().dirs.insert(Arc::clone(&key));
+            self.events.content(real, true);
+            self.dirs.insert(key, Dir { real: real.to_owned(), id, stamp });
+        }
+        self.arm(real);
+    }
+
+    fn drop_dir(&mut self, path: &Path) {
+        let Some(Dir { real, .. }) = self.dirs.remove(path) else { return };
+        if let Some(watch) = self.watches.get_mut(&real) {
+            watch.dirs.remove(path);
+            if watch.dirs.is_empty() {
+                self.events.content(&real, false);
+            }
+        }
+        self.release(&real);
+    }
+
+    /// Forgets all directories at and under a path, and if `gone` says so, starts to take its documents for removed.
+    fn forget(&mut self, path: &Path, gone: Option<Told>) {
+        let dirs: Vec<_> = under(&self.dirs, path).map(|(key, _)| Arc::clone(key)).collect();
+        if !dirs.is_empty() {
+            // The hop to the directory itself still leads there when it comes back.
+            let links: Vec<_> = under(&self.links, path).map(|(key, _)| Arc::clone(key)).collect();
+            for key in links.iter().filter(|key| ***key != *path) {
+                self.unlink(key);
+            }
+            for key in &dirs {
+                self.drop_dir(key);
+            }
+        }
+        self.troubles.relisted(&self.root.join(path), Vec::new());
+        if let Some(told) = gone {
+            let files: Vec<_> = under(&self.files, path).map(|(key, _)| Arc::clone(key)).collect();
+            for key in files {
+                self.away(key, told);
+            }
+        }
+    }
+
+    /// Lists a directory and all in it. Watches are armed before each listing, so that what appears meanwhile is either
+    /// listed or told.
+    fn enter(&mut self, path: &Path, real: &Path, told: Told) {
+        self.stamp += 1;
+        let (stamp, wanted) = (self.stamp, self.wanted);
+        let mut found = Vec::new();
+        let above: Vec<PathBuf> =
+            path.ancestors().skip(1).filter_map(|path| self.dirs.get(path)).map(|dir| dir.real.clone()).collect();
+        let _ = disk::walk(path, real, above, wanted, &mut |visit| {
+            match visit {
+                Visit::Dir { rel, real, id } => self.add_dir(rel, real, id),
+                Visit::Link { rel, dir, name } => {
+                    let (hops, _) = disk::route(dir, Path::new(name));
+                    self.link(rel, hops);
+                }
+                Visit::File { rel, real } => self.document(rel, real, told),
+                Visit::Unlisted { rel, error } => {
+                    found.push(Trouble::Unlisted { path: self.root.join(rel), reason: error.to_string() });
+                }
+                Visit::Cycle { rel } => found.push(Trouble::Cycle { path: self.root.join(rel) }),
+            }
+            ControlFlow::Continue(())
+        });
+        self.listed(path, stamp, found, told);
+    }
+
+    /// Ends a listing of everything at and under a path: what it did not meet is away, except where it could not look.
+    pub(super) fn listed(&mut self, path: &Path, stamp: u32, found: Vec<Trouble>, told: Told) {
+        let hidden: Vec<&Path> = found
+            .iter()
+            .filter_map(|trouble| match trouble {
+                Trouble::Unlisted { path, .. } => path.strip_prefix(&self.root).ok(),
+                _ => None,
+            })
+            .collect();
+        let unmet = |key: &Path, met: u32| met < stamp && !hidden.iter().any(|dir| key.starts_with(dir));
+        let dirs: Vec<_> = under(&self.dirs, path)
+            .filter(|(key, dir)| unmet(key, dir.stamp))
+            .map(|(key, _)| Arc::clone(key))
+            .collect();
+        let files: Vec<_> =
+            under(&self.files, path).filter(|(key, it)| unmet(key, it.stamp)).map(|(key, _)| Arc::clone(key)).collect();
+        self.troubles.relisted(&self.root.join(path), found);
+        for key in dirs.iter().filter(|key| !key.as_os_str().is_empty()) {
+            self.unlink(key);
+            self.drop_dir(key);
+        }
+        for key in files {
+            self.away(key, told);
+        }
+    }
+
+    // --- looking ---
+
+    /// Takes in one event.
+    pub(super) fn apply(&mut self, path: &Path, seen: Seen) {
+        if seen.left && self.watches.contains_key(path) {
+            self.lost(path, seen);
+        }
+        let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else { return };
+        let Some(watch) = self.watches.get(dir) else { return };
+        let inside: Vec<PathBuf> = watch.dirs.iter().map(|dir| dir.join(name)).collect();
+        let through: Vec<_> = watch.names.get(name).into_iter().flatten().cloned().collect();
+        let told = Told::by(seen);
+        for path in inside {
+            self.look(&path, told, None);
+        }
+        for path in through {
+            self.look(&path, told, Some((dir, name)));
+        }
+    }
+
+    /// A watched directory is no longer at its path. `notify` has dropped the watches at and under it, or they still
+    /// tell of the directory where it is now; everything that depends on them is looked at again.
+    fn lost(&mut self, dir: &Path, seen: Seen) {
+        let mut paths = BTreeSet::new();
+        let from = (Bound::Included(dir), Bound::Unbounded);
+        for (real, watch) in self.watches.range_mut::<Path, _>(from).take_while(|(real, _)| real.starts_with(dir)) {
+            watch.armed = false;
+            self.events.unwatch(real);
+            paths.extend(watch.dirs.iter().cloned());
+            paths.extend(watch.names.values().flatten().cloned());
+            if watch.pinned && self.events.arm(real).is_ok() {
+                watch.armed = true;
+            }
+        }
+        let told = Told { how: How::Swapped, seen: seen.at, cause: Cause::Event };
+        for path in paths {
+            self.look(&path, told, None);
+        }
+    }
+
+    /// Looks at what a path leads to now. `hop` is the name that was told, where it is not the path's own.
+    pub(super) fn look(&mut self, path: &Path, told: Told, hop: Option<(&Path, &OsStr)>) {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return self.look_root(told) };
+        let Some(dir) = self.dirs.get(parent) else { return };
+        if is_hidden(name) {
+            return;
+        }
+        let (dir, real) = (dir.real.clone(), dir.real.join(name));
+        let wanted = (self.wanted)(&name.to_string_lossy());
+        let about = match fs::symlink_metadata(&real) {
+            Ok(about) => about,
+            Err(error) if is_absent(&error) => {
+                self.unlink(path);
+                return self.forget(path, Some(told));
+            }
+            Err(_) if wanted => return self.document(path, &real, told),
+            Err(_) => return,
+        };
+        if about.is_dir() {
+            self.unlink(path);
+            self.look_dir(path, &real, &about, told);
+        } else if about.is_symlink() {
+            let (hops, to) = disk::route(&dir, Path::new(name));
+            let written = hops.last().is_some_and(|(dir, name)| hop == Some((dir, name)));
+            self.link(path, hops);
+            let told = if written || told.how == How::Listed { told } else { told.with(How::Swapped) };
+            match to.and_then(|to| fs::metadata(&to).map(|about| (to, about))) {
+                Ok((to, about)) if about.is_dir() => self.look_dir(path, &to, &about, told),
+                _ => {
+                    self.forget_dirs(path, told);
+                    if wanted {
+                        self.document(path, &real, told);
+                    }
+                }
+            }
+        } else {
+            self.unlink(path);
+            self.forget_dirs(path, told);
+            if wanted {
+                self.document(path, &real, told);
+            }
+        }
+    }
+
+    /// Forgets the directory that was at a path, if there was one.
+    fn forget_dirs(&mut self, path: &Path, told: Told) {
+        if self.dirs.contains_key(path) {
+            self.forget(path, Some(told));
+        }
+    }
+
+    fn look_root(&mut self, told: Told) {
+        let (hops, to) = disk::route(Path::new(""), &self.root);
+        self.link(Path::new(""), hops);
+        match to.and_then(|to| fs::metadata(&to).map(|about| (to, about))) {
+            Ok((to, about)) if about.is_dir() => {
+                self.troubles.clear(|trouble| matches!(trouble, Trouble::Missing { .. }));
+                self.look_dir(Path::new(""), &to, &about, told);
+            }
+            other => {
+                // Its documents are kept as they are known: when it is back, they are compared.
+                self.forget(Path::new(""), None);
+                self.pending.forget_absences();
+                self.ready.retain(|_, ready| ready.told.how != How::Gone);
+                match other {
+                    Err(error) if !is_absent(&error) => {
+                        let trouble = Trouble::Unlisted { path: self.root.clone(), reason: error.to_string() };
+                        self.troubles.raise(trouble);
+                    }
+                    _ => self.troubles.raise(Trouble::Missing { path: self.root.clone() }),
+                }
+            }
+        }
+    }
+
+    fn look_dir(&mut self, path: &Path, real: &Path, about: &fs::Metadata, told: Told) {
+        let id = Id::of(about);
+        let armed = self.watches.get(real).is_some_and(|watch| watch.armed);
+        let known = self.dirs.get(path).filter(|dir| dir.real == real && dir.id == id);
+        if known.is_some() && armed && !self.troubles.unlisted(&self.root.join(path)) {
+            return;
+        }
+        let mut above = path.ancestors().skip(1).filter_map(|path| self.dirs.get(path));
+        if above.any(|dir| dir.real.starts_with(real)) {
+            self.forget_dirs(path, told);
+            return self.troubles.raise(Trouble::Cycle { path: self.root.join(path) });
+        }
+        if known.is_none() {
+            self.forget(path, None);
+        }
+        // Files in a directory that was made here may be half written, those in one that was moved here are as they were.
+        let how = match told.how {
+            How::Placed | How::Swapped => How::Swapped,
+            How::Initial => How::Initial,
+            _ => How::Listed,
+        };
+        self.enter(path, real, told.with(how));
+    }
+
+    /// Decides when a document is read.
+    fn document(&mut self, path: &Path, real: &Path, told: Told) {
+        let key = self.key(path);
+        let record = self.files.entry(Arc::clone(&key)).or_default();
+        record.stamp = self.stamp;
+        let waits = matches!(self.pending.get(path), Some(Wait::Still(..)));
+        match told.how {
+            How::Initial | How::Gone => {}
+            How::Touched if waits => {}
+            How::Placed | How::Closed | How::Touched | How::Settled => self.make_ready(key, told),
+            How::Writing => {
+                self.ready.remove(path);
+                let print = fs::metadata(real).ok().map(|about| Fingerprint::of(&about));
+                self.pending.insert(key, Wait::Still(print, STILL), told);
+            }
+            How::Listed if waits || self.ready.contains_key(path) => {}
+            How::Swapped | How::Listed => match fs::metadata(real).map(|about| Fingerprint::of(&about)) {
+                // A symlink that leads nowhere may be half of a swap.
+                Err(error) if is_absent(&error) && record.unreadable => {}
+                Err(error) if is_absent(&error) => self.away(key, told),
+                Err(_) if record.unreadable => {}
+                Err(_) => self.make_ready(key, told),
+                Ok(print) if record.print == Some(print) && !record.racy => {
+                    if self.pending.get(path) == Some(Wait::Gone) {
+                        self.pending.remove(path);
+                    }
+                }
+                Ok(print) if told.how == How::Listed && !print.is_older_than(STILL) => {
+                    self.pending.insert(key, Wait::Still(Some(print), STILL), told);
+                }
+                Ok(_) => self.make_ready(key, told),
+            },
+        }
+    }
+
+    fn make_ready(&mut self, key: Arc<Path>, told: Told) {
+        self.pending.remove(&key);
+        self.ready.insert(key, Ready { told, read: None, proven: false });
+    }
+
+    /// Starts to wait whether a document stays away.
+    fn away(&mut self, key: Arc<Path>, told: Told) {
+        self.ready.remove(&key);
+        if self.files.contains_key(&key) && self.pending.get(&key) != Some(Wait::Gone) {
+            self.pending.insert(key, Wait::Gone, told);
+        }
+    }
+
+    /// Moves on what has waited for long enough.
+    pub(super) fn ripen(&mut self, now: Instant) {
+        let mut root_seen = false;
+        while let Some((key, wait, told)) = self.pending.pop_due(now) {
+            let about = self.real(&key).map(|real| fs::metadata(&real).map(|about| Fingerprint::of(&about)));
+            match wait {
+                Wait::Still(print, _) => match about {
+                    Some(Ok(now)) if print != Some(now) => {
+                        self.pending.insert(key, Wait::Still(Some(now), STILL), told);
+                    }
+                    Some(Err(error)) if is_absent(&error) => self.away(key, told),
+                    Some(_) => self.make_ready(key, told.with(How::Settled)),
+                    None => {}
+                },
+                Wait::Gone => {
+                    // Nothing is gone because the directory itself is.
+                    if !root_seen {
+                        root_seen = true;
+                        self.look_root(told.with(How::Swapped));
+                    }
+                    match about {
+                        _ if self.real_root().is_none() => {}
+                        Some(Ok(_)) => self.look(&key, told.with(How::Closed), None),
+                        Some(Err(error)) if !is_absent(&error) => {}
+                        _ => self.make_ready(key, told.with(How::Gone)),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Makes ready what was listed while it may have been written: the one that wrote it is done.
+    pub(super) fn settle_listed(&mut self) {
+        for (key, told) in self.pending.settle_listed() {
+            self.make_ready(key, told.with(How::Closed));
+        }
+    }
+
+    // --- the sweep ---
+
+    /// Begins a listing by others, unless the directory is missing. Everything met from now on carries the returned
+    /// stamp or a later one.
+    pub(super) fn start_sweep(&mut self) -> Option<(Sweep, u32)> {
+        self.stamp += 1;
+        let real = self.real_root()?;
+        Some((Sweep::start(&self.root, real, self.wanted), self.stamp))
+    }
+
+    /// Compares one finding of a sweep with what is known.
+    pub(super) fn swept(&mut self, found: Found) -> Option<Trouble> {
+        let told = Told::now(How::Listed, Cause::Sweep);
+        match found {
+            Found::Trouble(trouble) => return Some(trouble),
+            Found::Dir { path, real, id } => match self.dirs.get_mut(path.as_path()) {
+                Some(dir) if dir.real == real && dir.id == id => dir.stamp = self.stamp,
+                _ => self.look(&path, told, None),
+            },
+            Found::File { path, print } => match self.files.get_mut(path.as_path()) {
+                Some(record) if record.print == print && !record.racy => record.stamp = self.stamp,
+                Some(record) => {
+                    record.stamp = self.stamp;
+                    let missed = record.print.is_some() && record.print != print;
+                    // What only a sweep finds, the watch should have told: it may have died.
+                    if missed && let Some(dir) = path.parent().and_then(|dir| self.dirs.get(dir)) {
+                        let real = dir.real.clone();
+                        self.rearm(&real);
+                    }
+                    self.look(&path, told, None);
+                }
+                None => self.look(&path, told, None),
+            },
+        }
+        None
+    }
+
+    // --- reading ---
+
+    /// Whether anything is to be read or told.
+    pub(super) fn is_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// Up to `most` documents that are ready and not read.
+    pub(super) fn unread(&self, most: usize) -> Vec<Arc<Path>> {
+        self.ready.iter().filter(|(_, it)| it.read.is_none()).take(most).map(|(key, _)| Arc::clone(key)).collect()
+    }
+
+    /// Whether something was read that another write may have torn, or several things, of which more may be queued.
+    pub(super) fn needs_barrier(&self) -> bool {
+        self.ready.len() > 1 || self.ready.values().any(|ready| !ready.proven)
+    }
+
+    /// Reads one document that is ready, and puts it back where the reading shows that it is not.
+    pub(super) fn read_ready(&mut self, key: &Arc<Path>) {
+        let Some(told) = self.ready.get(key).map(|ready| ready.told) else { return };
+        let read = match self.real(key) {
+            Some(real) => read_whole(&real),
+            None if told.how == How::Gone => Read::Absent(io::ErrorKind::NotFound.into()),
+            // Its directory went away meanwhile, and took care of it.
+            None => {
+                self.ready.remove(key);
+                return;
+            }
+        };
+        match read {
+            Read::Absent(_) if told.how != How::Gone => self.away(Arc::clone(key), told),
+            Read::Torn => self.wait_still(key, None, STILL, told.with(How::Writing)),
+            // A file that was truncated a moment ago looks like this too, and the event may be a moment late.
+            Read::Bytes(bytes, print)
+                if bytes.is_empty() && !matches!(told.how, How::Settled) && self.print(key) != Some(print) =>
+            {
+                self.wait_still(key, Some(print), EMPTY, told.with(How::Writing));
+            }
+            read => {
+                if let Some(ready) = self.ready.get_mut(key) {
+                    ready.proven = matches!(told.how, How::Placed | How::Swapped | How::Gone);
+                    ready.read = Some(read);
+                }
+            }
+        }
+    }
+
+    fn wait_still(&mut self, key: &Arc<Path>, print: Option<Fingerprint>, length: std::time::Duration, told: Told) {
+        self.ready.remove(key);
+        self.pending.insert(Arc::clone(key), Wait::Still(print, length), told);
+    }
+
+    fn print(&self, path: &Path) -> Option<Fingerprint> {
+        self.files.get(path)?.print
+    }
+
+    /// Ends one look at the queue: what was read before it and is still ready was not written meanwhile.
+    pub(super) fn prove(&mut self) {
+        for ready in self.ready.values_mut() {
+            ready.proven |= ready.read.is_some();
+        }
+    }
+
+    /// Takes what was read and proven, of one cause, events first; at most `most` of what a sweep found.
+    pub(super) fn tell(&mut self, most: usize) -> (Cause, Vec<Change>) {
+        let done = |ready: &Ready| ready.read.is_some() && ready.proven;
+        let by_event = self.ready.values().any(|ready| done(ready) && ready.told.cause == Cause::Event);
+        let (cause, most) = if by_event { (Cause::Event, usize::MAX) } else { (Cause::Sweep, most) };
+        let keys: Vec<_> = self
+            .ready
+            .iter()
+            .filter(|(_, ready)| done(ready) && ready.told.cause == cause)
+            .take(most)
+            .map(|(key, _)| Arc::clone(key))
+            .collect();
+        let mut changes = Vec::with_capacity(keys.len());
+        for key in keys {
+            let Some(Ready { told, read: Some(read), .. }) = self.ready.remove(&key) else { continue };
+            if let Some(content) = self.remember(&key, read) {
+                changes.push(Change { path: key.to_path_buf(), content, seen: told.seen });
+            }
+        }
+        (cause, changes)
+    }
+
+    /// Keeps the fingerprint of what is told; `None` where the same failure was told before.
+    fn remember(&mut self, path: &Path, read: Read) -> Option<Content> {
+        let real = self.real(path);
+        let record = self.files.get_mut(path)?;
+        match read {
+            Read::Bytes(bytes, print) => {
+                (record.print, record.racy, record.unreadable) = (Some(print), print.is_racy(), false);
+                Some(Content::Bytes(bytes))
+            }
+            Read::Unreadable(error, print) => {
+                let again = record.unreadable && record.print == print;
+                (record.print, record.racy, record.unreadable) = (print, false, true);
+                (!again).then_some(Content::Unreadable(error))
+            }
+            // A symlink that leads nowhere is there all the same.
+            Read::Absent(error) if real.is_some_and(|real| fs::symlink_metadata(real).is_ok()) => {
+                let again = record.unreadable && record.print.is_none();
+                (record.print, record.racy, record.unreadable) = (None, false, true);
+                (!again).then_some(Content::Unreadable(error))
+            }
+            Read::Absent(_) => {
+                self.files.remove(path);
+                self.unlink(path);
+                Some(Content::Gone)
+            }
+            Read::Torn => None,
+        }
+    }
+
+    /// Reads a document now, for the caller's own first look.
+    pub(super) fn read_now(&mut self, path: &Path) -> Read {
+        match self.real(path) {
+            Some(real) => read_whole(&real),
+            None => Read::Absent(io::ErrorKind::NotFound.into()),
+        }
+    }
+
+    /// Whether `next` will tell of this document anyway.
+    pub(super) fn will_tell(&self, path: &Path) -> bool {
+        self.ready.contains_key(path) || self.pending.get(path).is_some()
+    }
+
+    /// Hands the caller's own reading over: what could be read is remembered, the rest is left to `next`.
+    pub(super) fn first(&mut self, path: &Path, read: Read) -> Option<Content> {
+        let key = self.key(path);
+        match read {
+            Read::Torn => {
+                self.wait_still(&key, None, STILL, Told::now(How::Writing, Cause::Event));
+                None
+            }
+            Read::Absent(_) => {
+                self.away(key, Told::now(How::Closed, Cause::Event));
+                None
+            }
+            read => self.remember(path, read),
+        }
+    }
+}
+
+/// Reads until it was not written meanwhile, a few times.
+fn read_whole(real: &Path) -> Read {
+    for _ in 0..2 {
+        match disk::read(real) {
+            Read::Torn => {}
+            read => return read,
+        }
+    }
+    disk::read(real)
+}
