@@ -22,6 +22,7 @@
 //! 7. A failed read is never an empty configuration, a missing file is never a delete unless it was asked for, and a
 //!    delete is never an empty value.
 
+pub mod checkout;
 pub mod diff;
 pub mod document;
 pub mod kv;
