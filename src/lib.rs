@@ -23,7 +23,11 @@
 //!    delete is never an empty value.
 
 pub mod checkout;
+#[cfg(feature = "cli")]
+pub mod child;
 pub mod diff;
 pub mod document;
 pub mod kv;
+#[cfg(feature = "cli")]
+pub mod server;
 pub mod source;
