@@ -28,6 +28,7 @@ pub mod child;
 pub mod diff;
 pub mod document;
 pub mod kv;
+pub mod live;
 #[cfg(feature = "cli")]
 pub mod server;
 pub mod source;

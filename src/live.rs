@@ -1,0 +1,565 @@
+//! A process's own current value of one key: offered, decoded, checked, and only then swapped in.
+//!
+//! ```no_run
+//! use std::time::Duration;
+//! use confhot::kv::{Connect, Connection, Key};
+//! use confhot::live::{Live, Rejection};
+//!
+//! #[derive(serde::Deserialize)]
+//! struct Settings {
+//!     greeting: String,
+//! }
+//!
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! let mut to = Connect::to(["nats://127.0.0.1:4222"]);
+//! to.wait = true; // a service outlives every outage of the server
+//! let connection = Connection::open(&to).await?;
+//! let mut live = Live::<Settings>::builder(&connection.bucket("configs")?, &Key::parse("service1")?)
+//!     .check(|_serving, new| async move {
+//!         if new.greeting.is_empty() { Err(Rejection::invalid("`greeting` is empty")) } else { Ok(()) }
+//!     })
+//!     .start();
+//!
+//! live.ready().await;
+//! loop {
+//!     if let Some(current) = &*live.load() {
+//!         println!("{} (revision {:?})", current.greeting, current.revision);
+//!     }
+//!     live.changed().await;
+//! }
+//! # }
+//! ```
+
+mod state;
+
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::{ArcSwapOption, Guard};
+use futures_util::future::BoxFuture;
+use jiff::Timestamp;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+
+use crate::document::{Digest, Document, Format, ParseError};
+use crate::kv::{Bucket, Entry, Floor, Key, Operation, Revision, Seen, Watch};
+
+pub use state::{StateDir, StateError};
+
+/// One key's value in this process, always the last good one. Dropped, it stops following the key.
+pub struct Live<T> {
+    shared: Arc<Shared<T>>,
+    swapped: watch::Receiver<u64>,
+    _task: JoinSet<()>,
+}
+
+struct Shared<T> {
+    serving: ArcSwapOption<Serving<T>>,
+    state: watch::Sender<State>,
+}
+
+/// A value that was proven, and the revision that it came from. Dereferences to the value.
+#[derive(Debug)]
+pub struct Serving<T> {
+    /// The value.
+    pub value: T,
+    /// Where it came from.
+    pub revision: Revision,
+    /// Digest of the document's bytes.
+    pub digest: Digest,
+    /// The document that `value` was made from.
+    pub document: Document,
+    /// When it was swapped in, by this process's clock.
+    pub applied_at: Timestamp,
+}
+
+impl<T> Deref for Serving<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
+/// Why a revision was not taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct Rejection {
+    /// Whether trying again can help.
+    pub kind: RejectionKind,
+    /// What is wrong, in one line.
+    pub reason: String,
+}
+
+/// Whether trying a rejected revision again can help.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RejectionKind {
+    /// The document is wrong: never tried again.
+    Invalid,
+    /// Something that it names cannot be reached now: tried again with backoff while it is the newest revision.
+    Unavailable,
+}
+
+impl Rejection {
+    /// The document is wrong.
+    pub fn invalid(reason: impl Into<String>) -> Rejection {
+        Rejection { kind: RejectionKind::Invalid, reason: reason.into() }
+    }
+
+    /// Something that the document names cannot be reached now.
+    pub fn unavailable(reason: impl Into<String>) -> Rejection {
+        Rejection { kind: RejectionKind::Unavailable, reason: reason.into() }
+    }
+}
+
+impl From<ParseError> for Rejection {
+    fn from(error: ParseError) -> Rejection {
+        Rejection::invalid(error.to_string())
+    }
+}
+
+/// Where an applied value came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Origin {
+    /// The bucket.
+    Server,
+    /// The state directory, while no server answered.
+    State,
+}
+
+/// What is known beside the value.
+#[derive(Debug, Clone, Default, PartialEq)]
+#[non_exhaustive]
+pub struct State {
+    /// The revision that serves.
+    pub revision: Option<Revision>,
+    /// Its digest.
+    pub digest: Option<Digest>,
+    /// Whether it is from the state directory and not yet confirmed by a server.
+    pub from_state: bool,
+    /// The newest revision that is known, applied or not, a tombstone included.
+    pub newest: Option<Revision>,
+    /// Why the newest revision is not the one that serves.
+    pub rejected: Option<(Revision, Rejection)>,
+    /// Whether a server is connected.
+    pub connected: bool,
+    /// When the server last confirmed that `newest` is the newest, by this process's clock.
+    pub confirmed_at: Option<Timestamp>,
+}
+
+/// What happened, told in order and before anything that follows from it.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Event {
+    /// A value serves.
+    Applied {
+        /// Its revision.
+        revision: Revision,
+        /// Its digest.
+        digest: Digest,
+        /// Where it came from.
+        from: Origin,
+        /// From the publisher's read of the change to the swap; only for what was stored while this process was
+        /// subscribed.
+        latency: Option<Duration>,
+        /// When it was swapped in.
+        at: Timestamp,
+    },
+    /// A revision was not taken; what served before serves on.
+    Rejected {
+        /// The revision.
+        revision: Revision,
+        /// Digest of its bytes.
+        digest: Digest,
+        /// Why.
+        rejection: Rejection,
+        /// What serves.
+        serving: Option<Revision>,
+    },
+    /// The key has no value yet.
+    Absent,
+    /// The key was deleted; the value is kept. The tombstone's revision where there is one.
+    Removed {
+        /// The tombstone.
+        revision: Option<Revision>,
+    },
+    /// A server is connected.
+    Connected,
+    /// No server is connected; why, where anybody said.
+    Disconnected(Option<String>),
+    /// Something does not work that the value does not depend on: reading the bucket, writing the state.
+    Trouble(String),
+}
+
+type Make<T> = Arc<dyn Fn(Option<Arc<Serving<T>>>, Document) -> BoxFuture<'static, Result<T, Rejection>> + Send + Sync>;
+type Check<T> =
+    Arc<dyn Fn(Option<Arc<Serving<T>>>, Arc<Serving<T>>) -> BoxFuture<'static, Result<(), Rejection>> + Send + Sync>;
+type Observe = Arc<dyn Fn(&Event) + Send + Sync>;
+
+/// How a [`Live`] is to be.
+pub struct Builder<T> {
+    bucket: Bucket,
+    key: Key,
+    make: Make<T>,
+    check: Option<Check<T>>,
+    observe: Observe,
+    state: Option<StateDir>,
+}
+
+impl<T: DeserializeOwned + Send + Sync + 'static> Live<T> {
+    /// A value that is decoded from the document of `key`.
+    pub fn builder(bucket: &Bucket, key: &Key) -> Builder<T> {
+        Live::made(bucket, key, |_, document| async move { Ok(document.decode()?) })
+    }
+}
+
+impl<T: Send + Sync + 'static> Live<T> {
+    /// A value that `make` builds from the document of `key` and what served before: for values that hold more than the
+    /// document says, a database pool say. It is called once for each revision, and again for an unavailable one.
+    pub fn made<F, Made>(bucket: &Bucket, key: &Key, make: F) -> Builder<T>
+    where
+        F: Fn(Option<Arc<Serving<T>>>, Document) -> Made + Send + Sync + 'static,
+        Made: Future<Output = Result<T, Rejection>> + Send + 'static,
+    {
+        Builder {
+            bucket: bucket.clone(),
+            key: key.clone(),
+            make: Arc::new(move |serving, document| Box::pin(make(serving, document))),
+            check: None,
+            observe: Arc::new(|_| {}),
+            state: None,
+        }
+    }
+
+    /// What serves now; none before the first good value. Lock-free, allocates nothing, never waits.
+    ///
+    /// Hold it briefly: a guard that is kept long makes later loads dearer. [`Live::get`] is for keeping.
+    pub fn load(&self) -> Guard<Option<Arc<Serving<T>>>> {
+        self.shared.serving.load()
+    }
+
+    /// What serves now, to keep.
+    pub fn get(&self) -> Option<Arc<Serving<T>>> {
+        self.shared.serving.load_full()
+    }
+
+    /// What is known beside the value.
+    pub fn state(&self) -> State {
+        self.shared.state.borrow().clone()
+    }
+
+    /// Waits until a value serves.
+    pub async fn ready(&self) {
+        let mut swapped = self.swapped.clone();
+        // An error says that the task ended, which is when the runtime does.
+        let _ = swapped.wait_for(|swaps| *swaps > 0).await;
+    }
+
+    /// Waits for the next swap after the last one that this call, or none, told of. Several may be told as one.
+    pub async fn changed(&mut self) {
+        if self.swapped.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// A reader of the same value, for another task or thread.
+    pub fn reader(&self) -> Reader<T> {
+        Reader(self.shared.clone())
+    }
+}
+
+/// Reads a [`Live`]'s value from anywhere. Cheap to clone; keeps the last value after the `Live` is gone.
+pub struct Reader<T>(Arc<Shared<T>>);
+
+impl<T> Clone for Reader<T> {
+    fn clone(&self) -> Reader<T> {
+        Reader(self.0.clone())
+    }
+}
+
+impl<T> Reader<T> {
+    /// As [`Live::load`].
+    pub fn load(&self) -> Guard<Option<Arc<Serving<T>>>> {
+        self.0.serving.load()
+    }
+
+    /// As [`Live::state`].
+    pub fn state(&self) -> State {
+        self.0.state.borrow().clone()
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for Live<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Live").field("serving", &*self.shared.serving.load()).finish_non_exhaustive()
+    }
+}
+
+impl<T: Send + Sync + 'static> Builder<T> {
+    /// Lets the service have its say before a value is swapped in: what serves, and what would. May take its time, may
+    /// probe what the value names.
+    pub fn check<F, Checked>(mut self, check: F) -> Builder<T>
+    where
+        F: Fn(Option<Arc<Serving<T>>>, Arc<Serving<T>>) -> Checked + Send + Sync + 'static,
+        Checked: Future<Output = Result<(), Rejection>> + Send + 'static,
+    {
+        self.check = Some(Arc::new(move |serving, new| Box::pin(check(serving, new))));
+        self
+    }
+
+    /// Calls `observe` with each event, in order, on the task that follows the key: it must not block.
+    pub fn observe(mut self, observe: impl Fn(&Event) + Send + Sync + 'static) -> Builder<T> {
+        self.observe = Arc::new(observe);
+        self
+    }
+
+    /// Keeps the last good document in `state`, and starts from there while no server answers.
+    pub fn state_dir(mut self, state: StateDir) -> Builder<T> {
+        self.state = Some(state);
+        self
+    }
+
+    /// Starts to follow the key. Must be called within a tokio runtime.
+    pub fn start(self) -> Live<T> {
+        let (swaps, swapped) = watch::channel(0);
+        let shared = Arc::new(Shared { serving: ArcSwapOption::empty(), state: watch::Sender::new(State::default()) });
+        let engine = Engine { shared: shared.clone(), swaps, builder: self, identity: None, pending: None };
+        let mut task = JoinSet::new();
+        task.spawn(engine.run());
+        Live { shared, swapped, _task: task }
+    }
+}
+
+/// An unavailable revision, to be tried again.
+struct Pending {
+    entry: Entry,
+    from: Origin,
+    attempts: u32,
+    due: Instant,
+}
+
+struct Engine<T> {
+    shared: Arc<Shared<T>>,
+    swaps: watch::Sender<u64>,
+    builder: Builder<T>,
+    /// The bucket that entries come from now.
+    identity: Option<Arc<str>>,
+    pending: Option<Pending>,
+}
+
+/// What is to be done with an offered value.
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    /// The same bytes as what serves: only the revision moves on, what depends on the value is not touched.
+    Same,
+    /// To be decoded and checked.
+    New,
+}
+
+fn judge(serving: Option<Digest>, offered: Digest) -> Verdict {
+    if serving == Some(offered) { Verdict::Same } else { Verdict::New }
+}
+
+/// The document that an entry holds: as its header says, else as what serves is written, else as it looks.
+///
+/// # Errors
+/// [`ParseError`] of the format that was to be expected.
+pub fn document_of(entry: &Entry, before: Option<Format>) -> Result<Document, ParseError> {
+    match entry.provenance.format.or(before) {
+        // An empty document was published on purpose: the loader refuses it otherwise.
+        Some(format) => Document::parse_or_empty(entry.value.clone(), format),
+        None => Document::detect(entry.value.clone()),
+    }
+}
+
+impl<T: Send + Sync + 'static> Engine<T> {
+    async fn run(mut self) {
+        let floor = self.start_from_state().await;
+        let mut watch = Watch::start(&self.builder.bucket, &self.builder.key, floor);
+        loop {
+            let due = self.pending.as_ref().map_or_else(Instant::now, |pending| pending.due);
+            tokio::select! {
+                seen = watch.next() => match seen {
+                    Some(seen) => self.seen(seen).await,
+                    None => return,
+                },
+                () = sleep_until(due), if self.pending.is_some() => {
+                    if let Some(pending) = self.pending.take() {
+                        self.offer(pending.entry, pending.from, false, pending.attempts + 1).await;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn start_from_state(&mut self) -> Option<Floor> {
+        let state = self.builder.state.as_ref()?;
+        match state.read(&self.builder.key) {
+            Ok(Some(kept)) => {
+                let floor = kept.floor();
+                self.offer(kept.entry, Origin::State, false, 0).await;
+                // A document that this process refuses is no reason to refuse what the server has.
+                self.shared.serving.load().is_some().then_some(floor).flatten()
+            }
+            Ok(None) => None,
+            Err(error) => {
+                self.tell(&Event::Trouble(error.to_string()));
+                None
+            }
+        }
+    }
+
+    async fn seen(&mut self, seen: Seen) {
+        match seen {
+            Seen::Entry { entry, live } => {
+                self.update(|state| {
+                    state.newest = Some(entry.revision);
+                    state.confirmed_at = Some(Timestamp::now());
+                });
+                self.pending = None;
+                match entry.operation {
+                    Operation::Put => self.offer(entry, Origin::Server, live, 0).await,
+                    Operation::Delete => {
+                        // What was rejected is not the newest any more.
+                        self.update(|state| state.rejected = None);
+                        self.tell(&Event::Removed { revision: Some(entry.revision) });
+                    }
+                }
+            }
+            Seen::Absent => {
+                self.update(|state| state.confirmed_at = Some(Timestamp::now()));
+                let served = self.shared.state.borrow().newest.is_some();
+                self.tell(&if served { Event::Removed { revision: None } } else { Event::Absent });
+            }
+            Seen::Confirmed => self.update(|state| {
+                state.confirmed_at = Some(Timestamp::now());
+                state.from_state = false;
+            }),
+            Seen::Connected => {
+                self.update(|state| state.connected = true);
+                self.tell(&Event::Connected);
+            }
+            Seen::Disconnected(why) => {
+                self.update(|state| state.connected = false);
+                self.tell(&Event::Disconnected(why));
+            }
+            Seen::Bucket(identity) => {
+                self.identity = Some(identity);
+                self.keep();
+            }
+            Seen::Trouble(what) => self.tell(&Event::Trouble(what)),
+        }
+    }
+
+    /// Decode, check, swap; or tell why not.
+    async fn offer(&mut self, entry: Entry, from: Origin, live: bool, attempts: u32) {
+        let serving = self.shared.serving.load_full();
+        let digest = entry.digest();
+        let proven = match judge(serving.as_ref().map(|serving| serving.digest), digest) {
+            Verdict::Same => {
+                self.move_on(&entry, from);
+                return self.applied(&entry, digest, from, live, Timestamp::now());
+            }
+            Verdict::New => self.prove(&entry, digest, serving.clone()).await,
+        };
+        match proven {
+            Ok(new) => {
+                let at = new.applied_at;
+                self.shared.serving.store(Some(new));
+                self.move_on(&entry, from);
+                // Last, so that who is woken by it finds the state of this value.
+                self.swaps.send_modify(|swaps| *swaps += 1);
+                self.applied(&entry, digest, from, live, at);
+            }
+            Err(rejection) => {
+                let serving = self.shared.state.borrow().revision;
+                let (revision, kind) = (entry.revision, rejection.kind);
+                self.update(|state| state.rejected = Some((revision, rejection.clone())));
+                // One event for as long as it is unavailable; that it turned out invalid is another one.
+                if attempts == 0 || kind == RejectionKind::Invalid {
+                    self.tell(&Event::Rejected { revision, digest, rejection, serving });
+                }
+                if kind == RejectionKind::Unavailable {
+                    let due = Instant::now() + backoff(attempts);
+                    self.pending = Some(Pending { entry, from, attempts, due });
+                }
+            }
+        }
+    }
+
+    async fn prove(
+        &self,
+        entry: &Entry,
+        digest: Digest,
+        serving: Option<Arc<Serving<T>>>,
+    ) -> Result<Arc<Serving<T>>, Rejection> {
+        let document = document_of(entry, serving.as_ref().map(|serving| serving.document.format()))?;
+        let value = (self.builder.make)(serving.clone(), document.clone()).await?;
+        let revision = entry.revision;
+        let mut new = Arc::new(Serving { value, revision, digest, document, applied_at: Timestamp::now() });
+        if let Some(check) = &self.builder.check {
+            check(serving, new.clone()).await?;
+            // The check may have taken its time; one that kept the value has the time of its start.
+            if let Some(new) = Arc::get_mut(&mut new) {
+                new.applied_at = Timestamp::now();
+            }
+        }
+        Ok(new)
+    }
+
+    fn move_on(&self, entry: &Entry, from: Origin) {
+        let (revision, digest) = (entry.revision, entry.digest());
+        self.update(|state| {
+            state.revision = Some(revision);
+            state.digest = Some(digest);
+            state.from_state = from == Origin::State;
+            state.newest = state.newest.max(Some(revision));
+            state.rejected = None;
+        });
+    }
+
+    fn applied(&self, entry: &Entry, digest: Digest, from: Origin, live: bool, at: Timestamp) {
+        if from == Origin::Server
+            && let Some(state) = &self.builder.state
+            && let Err(error) = state.write(entry, self.identity.as_deref())
+        {
+            self.tell(&Event::Trouble(error.to_string()));
+        }
+        let latency = entry.provenance.read_at.filter(|_| live).map(|read_at| {
+            // The publisher's clock may run ahead of ours.
+            Duration::try_from(at.duration_since(read_at)).unwrap_or_default()
+        });
+        self.tell(&Event::Applied { revision: entry.revision, digest, from, latency, at });
+    }
+
+    /// Writes the state again when only the bucket's identity became known.
+    fn keep(&self) {
+        let serving = self.shared.state.borrow().clone();
+        if let Some(state) = &self.builder.state
+            && !serving.from_state
+            && let Err(error) = state.confirm(&self.builder.key, self.identity.as_deref(), serving.revision)
+        {
+            self.tell(&Event::Trouble(error.to_string()));
+        }
+    }
+
+    fn update(&self, change: impl FnOnce(&mut State)) {
+        self.shared.state.send_modify(change);
+    }
+
+    fn tell(&self, event: &Event) {
+        (self.builder.observe)(event);
+    }
+}
+
+/// 0.5 s, doubled up to 30 s.
+fn backoff(attempts: u32) -> Duration {
+    Duration::from_millis(500 << attempts.min(6)).min(Duration::from_secs(30))
+}
