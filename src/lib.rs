@@ -29,6 +29,7 @@ pub mod diff;
 pub mod document;
 pub mod kv;
 pub mod live;
+pub mod loader;
 #[cfg(feature = "cli")]
 pub mod server;
 pub mod source;

@@ -1,0 +1,523 @@
+//! Makes the bucket hold what a directory holds: once at start, then with each finished save.
+//!
+//! What is to be done about a file is decided in [`decide`]; the loop here carries it out, waits for a server that is
+//! away, and tells what happened.
+
+mod plan;
+mod run;
+mod sync;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use tokio::task::JoinSet;
+
+use crate::checkout::Checkout;
+use crate::document::{Digest, Document, ParseError, Role};
+use crate::kv::{
+    Bucket, BucketError, ChangeSet, Expect, Key, Operation, Provenance, Revision, Settings, Write, Writer,
+};
+use crate::source::{Source, SourceError};
+
+pub use plan::{Base, Published, Step, decide, may_prune};
+
+/// How a loader is to work.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Options {
+    /// The directory.
+    pub dir: PathBuf,
+    /// How the bucket is made where there is none.
+    pub settings: Settings,
+    /// Delete the key of a file that is gone.
+    pub prune: bool,
+    /// Prune as many as there are.
+    pub prune_any: bool,
+    /// The directory wins over what others wrote.
+    pub enforce: bool,
+    /// Take an empty file for an empty document, and an empty directory for one that lost all its files.
+    pub allow_empty: bool,
+    /// Only say what would be done.
+    pub dry_run: bool,
+    /// Period of the sweep.
+    pub poll: Duration,
+    /// The author of what git knows no author of.
+    pub author: Option<String>,
+    /// This machine's name: part of the directory's identity where it is not a git checkout with a remote.
+    pub host: String,
+}
+
+impl Options {
+    /// The defaults, for `dir`.
+    pub fn new(dir: impl Into<PathBuf>) -> Options {
+        Options {
+            dir: dir.into(),
+            settings: Settings::default(),
+            prune: false,
+            prune_any: false,
+            enforce: false,
+            allow_empty: false,
+            dry_run: false,
+            poll: Duration::from_secs(30),
+            author: None,
+            host: String::new(),
+        }
+    }
+}
+
+/// What happened, in order.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Event {
+    /// The first sync begins, over so many files.
+    Syncing {
+        /// Documents in the directory.
+        files: usize,
+    },
+    /// The watches are armed and the first sync is stored.
+    Ready {
+        /// Documents in the directory.
+        files: usize,
+    },
+    /// A file was stored.
+    Published {
+        /// Its key.
+        key: Key,
+        /// What it became.
+        revision: Revision,
+        /// Digest of its bytes.
+        digest: Digest,
+        /// The file, relative to the directory.
+        path: PathBuf,
+        /// The change set it belongs to.
+        set: Option<ChangeSet>,
+        /// From the first word of the change to the server's acknowledgement.
+        took: Duration,
+    },
+    /// A file holds what the bucket holds.
+    Unchanged {
+        /// Its key.
+        key: Key,
+        /// The head.
+        revision: Revision,
+        /// Digest of its bytes.
+        digest: Digest,
+        /// The file.
+        path: PathBuf,
+    },
+    /// A file, or a step, was refused; what was published last stays.
+    Refused {
+        /// The key, where there is one.
+        key: Option<Key>,
+        /// The file, where it is about one.
+        path: Option<PathBuf>,
+        /// What is wrong, and where.
+        refusal: Refusal,
+    },
+    /// A file is gone; its key is left alone.
+    Removed {
+        /// Its key.
+        key: Key,
+    },
+    /// A file is gone, and its key was deleted.
+    Deleted {
+        /// Its key.
+        key: Key,
+        /// The tombstone.
+        revision: Revision,
+    },
+    /// Somebody else changed the key; the file is not put over it.
+    Drift {
+        /// The key.
+        key: Key,
+        /// The head.
+        revision: Revision,
+        /// Who wrote it.
+        by: Option<Writer>,
+    },
+    /// A dry run would publish the file.
+    WouldPublish {
+        /// Its key.
+        key: Key,
+        /// The head that it would replace.
+        over: Option<Revision>,
+        /// Digest of its bytes.
+        digest: Digest,
+        /// The file.
+        path: PathBuf,
+    },
+    /// A dry run would delete the key.
+    WouldDelete {
+        /// The key.
+        key: Key,
+    },
+    /// A server is connected.
+    Connected,
+    /// No server is connected; why, where anybody said.
+    Disconnected(Option<String>),
+    /// Something needs a person's eye, and the loader goes on.
+    Trouble(String),
+}
+
+/// Why a file, or a step, was refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The line, counted from 1, where there is one.
+    pub line: Option<u32>,
+    /// The column in characters, counted from 1, where there is one.
+    pub column: Option<u32>,
+    /// One line.
+    pub reason: String,
+}
+
+impl From<ParseError> for Refusal {
+    fn from(error: ParseError) -> Refusal {
+        Refusal { line: error.line, column: error.column, reason: error.reason }
+    }
+}
+
+/// Why a loader cannot start, or a single sync did not finish.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoaderError {
+    /// The directory.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// The bucket.
+    #[error(transparent)]
+    Bucket(#[from] BucketError),
+    /// Writes that are neither stored nor refused.
+    #[error("{0} of the documents were not stored")]
+    Unfinished(usize),
+}
+
+/// What a single sync came to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Summary {
+    /// Files stored, or that would be.
+    pub published: usize,
+    /// Keys deleted, or that would be.
+    pub deleted: usize,
+    /// Files that hold what the bucket holds.
+    pub unchanged: usize,
+    /// Files and steps refused.
+    pub refused: usize,
+    /// Keys that others changed.
+    pub drifted: usize,
+}
+
+type Observe = Box<dyn FnMut(&Event) + Send>;
+
+/// A directory and the bucket that is to hold what it holds.
+pub struct Loader {
+    bucket: Bucket,
+    options: Options,
+    source: Source,
+    checkout: Option<Arc<Checkout>>,
+    /// Which directory this is, whoever runs the loader and whenever (`Confhot-Source`).
+    id: String,
+    observe: Observe,
+    files: BTreeMap<PathBuf, File>,
+    /// Which files claim a key: more than one is refused.
+    claims: HashMap<Key, BTreeSet<PathBuf>>,
+    published: HashMap<Key, Published>,
+    /// Files to look at again when a server is there, and whether a change of theirs was observed.
+    dirty: BTreeMap<PathBuf, bool>,
+    /// Drift that was told: the head's revision.
+    drift: HashMap<Key, Revision>,
+    /// When keys were pruned, for as long as it counts as at once.
+    pruned: Vec<Instant>,
+    /// The last refusal to prune that was told.
+    told_prune: Option<String>,
+    /// Whether it was told how the bucket differs from one that confhot makes.
+    told_differences: bool,
+    /// What a person was told last that does not work.
+    trouble: Option<String>,
+    /// Whether the bucket stores several writes as one.
+    atomic: bool,
+    /// Reads of git that no save waits for.
+    background: JoinSet<()>,
+    summary: Summary,
+}
+
+/// What is known of a file.
+#[derive(Debug, Clone, Default)]
+struct File {
+    key: Option<Key>,
+    /// Digest of the bytes that were read last, good or not.
+    digest: Option<Digest>,
+    /// Whether the last bytes were refused.
+    refused: bool,
+    /// Whether it could not be read the last time, so that nobody knows what it held then.
+    unread: bool,
+}
+
+/// A file that is to be stored, and what it would replace.
+struct Candidate {
+    path: PathBuf,
+    key: Key,
+    document: Document,
+    seen: SystemTime,
+    observed: bool,
+}
+
+/// Whether a file's name is a document's.
+pub fn is_document(name: &str) -> bool {
+    matches!(Role::of(name), Role::Document(_))
+}
+
+impl Loader {
+    /// Opens the directory and arms its watches. `observe` is called with each event, in order.
+    ///
+    /// Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// [`LoaderError::Source`] where the directory cannot be read.
+    pub async fn open(
+        bucket: Bucket,
+        options: Options,
+        observe: impl FnMut(&Event) + Send + 'static,
+    ) -> Result<Loader, LoaderError> {
+        let checkout = Checkout::discover(&options.dir).map(Arc::new);
+        let source = Source::open(
+            &options.dir,
+            crate::source::Options {
+                poll: options.poll,
+                wanted: is_document,
+                hold_while: checkout.as_ref().map(|checkout| checkout.index_lock()),
+            },
+        )?;
+        if let Some(checkout) = &checkout
+            && let Err(error) = checkout.refresh().await
+        {
+            tracing::debug!(%error, "no provenance from git");
+        }
+        let id = directory_id(&options, checkout.as_deref());
+        Ok(Loader {
+            bucket,
+            options,
+            source,
+            checkout,
+            id,
+            observe: Box::new(observe),
+            files: BTreeMap::new(),
+            claims: HashMap::new(),
+            published: HashMap::new(),
+            dirty: BTreeMap::new(),
+            drift: HashMap::new(),
+            pruned: Vec::new(),
+            told_prune: None,
+            told_differences: false,
+            trouble: None,
+            atomic: false,
+            background: JoinSet::new(),
+            summary: Summary::default(),
+        })
+    }
+
+    fn tell(&mut self, event: Event) {
+        match &event {
+            Event::Published { .. } | Event::WouldPublish { .. } => self.summary.published += 1,
+            Event::Deleted { .. } | Event::WouldDelete { .. } => self.summary.deleted += 1,
+            Event::Unchanged { .. } => self.summary.unchanged += 1,
+            Event::Refused { .. } => self.summary.refused += 1,
+            Event::Drift { .. } => self.summary.drifted += 1,
+            _ => {}
+        }
+        (self.observe)(&event);
+    }
+
+    fn refuse(&mut self, key: Option<Key>, path: Option<&Path>, refusal: Refusal) {
+        if let Some(path) = path {
+            self.dirty.remove(path);
+            if let Some(file) = self.files.get_mut(path) {
+                file.refused = true;
+            }
+        }
+        self.tell(Event::Refused { key, path: path.map(Path::to_owned), refusal });
+    }
+
+    fn refuse_because(&mut self, key: Option<Key>, path: Option<&Path>, reason: impl Into<String>) {
+        self.refuse(key, path, Refusal { line: None, column: None, reason: reason.into() });
+    }
+
+    /// Takes note of a file: gives it its key, or says why it has none. Tells whether it is alone with that key.
+    fn claim(&mut self, path: &Path) -> bool {
+        if let Some(file) = self.files.get(path) {
+            return file.key.as_ref().is_some_and(|key| self.claims.get(key).is_some_and(|paths| paths.len() == 1));
+        }
+        let key = Key::from_path(path);
+        self.files.insert(path.to_owned(), File { key: key.as_ref().ok().cloned(), ..File::default() });
+        match key {
+            Ok(key) => {
+                let paths = self.claims.entry(key).or_default();
+                paths.insert(path.to_owned());
+                paths.len() == 1
+            }
+            Err(error) => {
+                self.refuse_because(None, Some(path), error.reason);
+                false
+            }
+        }
+    }
+
+    /// Refuses the files that claim one key, naming them all.
+    fn refuse_rivals(&mut self, key: &Key) {
+        let Some(paths) = self.claims.get(key).filter(|paths| paths.len() > 1).cloned() else { return };
+        let named: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
+        let reason = format!("{} are all of the key `{key}`: keep one", named.join(" and "));
+        for path in &paths {
+            if !self.files.get(path).is_some_and(|file| file.refused) {
+                self.refuse_because(Some(key.clone()), Some(path), reason.clone());
+            }
+        }
+    }
+
+    /// Forgets a file that is gone, and gives the file that it shared its key with, if one is left alone with it.
+    fn forget(&mut self, path: &Path) -> (Option<Key>, Option<PathBuf>) {
+        self.dirty.remove(path);
+        let Some(key) = self.files.remove(path).and_then(|file| file.key) else { return (None, None) };
+        let Some(paths) = self.claims.get_mut(&key) else { return (Some(key), None) };
+        paths.remove(path);
+        match paths.len() {
+            0 => {
+                self.claims.remove(&key);
+                (Some(key), None)
+            }
+            1 => (None, paths.first().cloned()),
+            _ => (None, None),
+        }
+    }
+
+    /// Takes a file's bytes: a candidate for publishing, or nothing where it is refused or, if `observed`, holds what it
+    /// held: a touch is no change, and what was refused was said.
+    fn candidate(&mut self, path: &Path, bytes: Bytes, seen: SystemTime, observed: bool) -> Option<Candidate> {
+        let alone = self.claim(path);
+        let digest = Digest::of(&bytes);
+        let file = self.files.get_mut(path)?;
+        let before = file.digest.replace(digest);
+        let same = before == Some(digest);
+        let unread = std::mem::take(&mut file.unread);
+        let Some(key) = file.key.clone() else {
+            self.dirty.remove(path);
+            return None;
+        };
+        if !alone {
+            self.dirty.remove(path);
+            self.refuse_rivals(&key);
+            return None;
+        }
+        let kept = self.dirty.get(path).copied();
+        if observed && same && !unread && kept.is_none() {
+            return None;
+        }
+        // What can be read again did not change for that, unless it did before anybody could be told.
+        let changed = !(same || unread && before.is_none());
+        let observed = observed && (changed || kept.unwrap_or(false));
+        file.refused = false;
+        let Role::Document(format) = Role::of(path.file_name()?.to_str()?) else { return None };
+        let parsed = if self.options.allow_empty {
+            Document::parse_or_empty(bytes, format)
+        } else {
+            Document::parse(bytes, format)
+        };
+        match parsed {
+            Ok(document) => Some(Candidate { path: path.to_owned(), key, document, seen, observed }),
+            Err(error) => {
+                self.refuse(Some(key), Some(path), error.into());
+                None
+            }
+        }
+    }
+
+    fn write(&self, candidate: &Candidate, expect: Expect, set: Option<&ChangeSet>) -> Write {
+        let document = &candidate.document;
+        let checkout = self.checkout.as_deref();
+        let mut provenance = Provenance::by(Writer::Loader);
+        provenance.format = Some(document.format());
+        provenance.author = checkout.and_then(Checkout::author).or_else(|| self.options.author.clone());
+        provenance.commit = checkout.and_then(|checkout| checkout.commit_of(&candidate.path, document.bytes()));
+        provenance.path = Some(candidate.path.display().to_string());
+        provenance.source = Some(self.id.clone());
+        provenance.read_at = Timestamp::try_from(candidate.seen).ok();
+        provenance.set = set.cloned();
+        Write::put(candidate.key.clone(), document.bytes().clone(), document.digest(), provenance, expect)
+    }
+
+    /// What is to be done about a file whose key's history is read where that is needed.
+    async fn step(&mut self, candidate: &Candidate) -> Result<Step, BucketError> {
+        let digest = candidate.document.digest();
+        let enforce = self.options.enforce;
+        match decide(self.published.get(&candidate.key), digest, candidate.observed, enforce) {
+            Step::Read => {
+                self.read_key(&candidate.key).await?;
+                Ok(decide(self.published.get(&candidate.key), digest, candidate.observed, enforce))
+            }
+            step => Ok(step),
+        }
+    }
+
+    /// Reads all that the bucket retains of a key, from the leader.
+    async fn read_key(&mut self, key: &Key) -> Result<(), BucketError> {
+        match Published::of_history(&self.bucket.history(key).await?, &self.id) {
+            Some(published) => self.published.insert(key.clone(), published),
+            None => self.published.remove(key),
+        };
+        Ok(())
+    }
+
+    /// Tells that a file needs no writing, and why.
+    fn leave(&mut self, candidate: &Candidate, step: &Step) {
+        let key = candidate.key.clone();
+        self.dirty.remove(&candidate.path);
+        let Some(published) = self.published.get(&key) else { return };
+        let (revision, by) = (published.head, published.writer.clone());
+        match step {
+            Step::Unchanged => {
+                self.drift.remove(&key);
+                let (digest, path) = (candidate.document.digest(), candidate.path.clone());
+                self.tell(Event::Unchanged { key, revision, digest, path });
+            }
+            Step::Drift if self.drift.insert(key.clone(), revision) != Some(revision) => {
+                self.tell(Event::Drift { key, revision, by });
+            }
+            _ => {}
+        }
+    }
+
+    /// Takes note of a write that the server stored.
+    fn stored(&mut self, write: &Write, revision: Revision) {
+        let key = write.key.clone();
+        self.drift.remove(&key);
+        let digest = (write.operation == Operation::Put).then_some(write.digest);
+        // Its own echo, or a later write by somebody else, may have come first.
+        if self.published.get(&key).is_none_or(|known| known.head < revision) {
+            self.published.insert(key.clone(), Published::by_us(revision, digest));
+        }
+        let Provenance { path, read_at, set, .. } = &write.provenance;
+        match (digest, path) {
+            (Some(digest), Some(path)) => {
+                let path = PathBuf::from(path);
+                self.dirty.remove(&path);
+                let took = read_at.map_or(Duration::ZERO, |at| Timestamp::now().duration_since(at).unsigned_abs());
+                self.tell(Event::Published { key, revision, digest, path, set: set.clone(), took });
+            }
+            _ => self.tell(Event::Deleted { key, revision }),
+        }
+    }
+}
+
+/// Which directory this is: the repository and the place in it, where it has a remote; else the machine and the path.
+fn directory_id(options: &Options, checkout: Option<&Checkout>) -> String {
+    let named = checkout.and_then(Checkout::identity).unwrap_or_else(|| {
+        let path = std::fs::canonicalize(&options.dir).unwrap_or_else(|_| options.dir.clone());
+        format!("{}:{}", options.host, path.display())
+    });
+    // Sixteen digits tell directories apart; the remote's URL may hold a password.
+    Digest::of(named.as_bytes()).to_string()["sha256:".len()..][..16].to_owned()
+}

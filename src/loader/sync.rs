@@ -1,0 +1,292 @@
+//! Carrying out what is decided: one file, a change set, a whole directory.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
+
+use super::{Candidate, Event, Loader, Published, Step, may_prune};
+use crate::kv::{BucketError, ChangeSet, Entry, Expect, Key, Pattern, Provenance, PublishError, Write, Writer};
+use crate::source::Content;
+
+impl Loader {
+    /// How often a lost race is planned again before the file is left for later.
+    const RACES: usize = 5;
+    /// Keys deleted within this time count as deleted at once.
+    const AT_ONCE: Duration = Duration::from_secs(10);
+
+    /// Makes the bucket hold what the directory holds, as far as the options allow.
+    ///
+    /// # Errors
+    /// [`BucketError`] where the bucket cannot be read; nothing was written then. Single writes that fail are left in
+    /// `dirty`.
+    pub(super) async fn sync(&mut self) -> Result<(), BucketError> {
+        self.read_bucket().await?;
+        let paths = self.source.paths();
+        self.tell(Event::Syncing { files: paths.len() });
+        // All claims first: of two files with one key neither may be published because it came first.
+        for path in &paths {
+            self.claim(path);
+        }
+        let mut bulk = self.bucket.bulk(self.atomic);
+        let mut raced = Vec::new();
+        for path in &paths {
+            // A save that no server was there for counts as observed.
+            let observed = self.dirty.get(&**path).copied().unwrap_or(false);
+            let Some(candidate) = self.read_candidate(path, observed) else { continue };
+            match self.step(&candidate).await? {
+                Step::Publish(expect) if self.options.dry_run => self.would_publish(&candidate, expect),
+                Step::Publish(expect) => {
+                    bulk.push(self.write(&candidate, expect, None)).await;
+                    for (write, outcome) in bulk.outcomes() {
+                        raced.extend(self.outcome(&write, outcome, false));
+                    }
+                }
+                step => self.leave(&candidate, &step),
+            }
+        }
+        bulk.finish().await;
+        for (write, outcome) in bulk.outcomes() {
+            raced.extend(self.outcome(&write, outcome, false));
+        }
+        for path in raced {
+            self.dirty.entry(path).or_insert(false);
+        }
+        self.retry().await;
+        self.prune().await;
+        Ok(())
+    }
+
+    async fn read_bucket(&mut self) -> Result<(), BucketError> {
+        let (id, mut published) = (self.id.clone(), std::collections::HashMap::new());
+        let pattern = Pattern::all();
+        let read = self.bucket.each_head(&pattern, true, |entry: Entry| {
+            published.insert(entry.key.clone(), Published::of_head(&entry, &id));
+        });
+        match read.await {
+            Err(BucketError::Missing(_)) if self.options.dry_run => {}
+            read => read?,
+        }
+        self.published = published;
+        Ok(())
+    }
+
+    /// Reads a file now; a candidate if it is to be published.
+    fn read_candidate(&mut self, path: &Path, observed: bool) -> Option<Candidate> {
+        // Being written, or on its way out: the source tells how that ends, and until then the file is not dealt with.
+        let Some(content) = self.source.read(path) else {
+            self.dirty.entry(path.to_owned()).or_insert(observed);
+            return None;
+        };
+        match content {
+            Content::Bytes(bytes) => self.candidate(path, bytes, SystemTime::now(), observed),
+            // Its removal is told by the source, when it is sure.
+            Content::Gone => None,
+            Content::Unreadable(reason) => {
+                self.unreadable(path, &reason.to_string());
+                None
+            }
+        }
+    }
+
+    pub(super) fn unreadable(&mut self, path: &Path, reason: &str) {
+        self.claim(path);
+        let file = self.files.get_mut(path);
+        let key = file.and_then(|file| {
+            file.unread = true;
+            file.key.clone()
+        });
+        self.refuse_because(key, Some(path), format!("cannot be read: {reason}"));
+    }
+
+    fn would_publish(&mut self, candidate: &Candidate, expect: Expect) {
+        self.dirty.remove(&candidate.path);
+        let over = match expect {
+            Expect::Never => None,
+            Expect::At(revision) => Some(revision),
+        };
+        let (key, digest, path) = (candidate.key.clone(), candidate.document.digest(), candidate.path.clone());
+        self.tell(Event::WouldPublish { key, over, digest, path });
+    }
+
+    /// Publishes what is to be published: as one change set where `together`, else each by itself.
+    pub(super) async fn publish(&mut self, mut candidates: Vec<Candidate>, together: bool) {
+        for _ in 0..Self::RACES {
+            let mut writes = Vec::new();
+            let mut rest = Vec::new();
+            for candidate in candidates {
+                match self.step(&candidate).await {
+                    Ok(Step::Publish(expect)) if self.options.dry_run => self.would_publish(&candidate, expect),
+                    Ok(Step::Publish(expect)) => {
+                        writes.push(self.write(&candidate, expect, None));
+                        rest.push(candidate);
+                    }
+                    Ok(step) => self.leave(&candidate, &step),
+                    Err(error) => self.postpone(&candidate.path, candidate.observed, &error),
+                }
+            }
+            let set = (together && writes.len() > 1).then(|| ChangeSet::new(writes.len()));
+            for write in &mut writes {
+                write.provenance.set = set.clone();
+            }
+            let mut link = self.bucket.connection().link();
+            let outcomes = tokio::select! {
+                outcomes = self.bucket.publish_set(&writes, self.atomic && set.is_some()) => outcomes,
+                // What was stored all the same is found unchanged when a server is back.
+                _ = link.wait_for(|link| !link.up) => {
+                    self.dirty.extend(rest.into_iter().map(|candidate| (candidate.path, candidate.observed)));
+                    return;
+                }
+            };
+            let lost = outcomes.iter().any(|outcome| matches!(outcome, Err(PublishError::Conflict { .. })));
+            candidates = Vec::new();
+            for ((candidate, write), outcome) in rest.into_iter().zip(&writes).zip(outcomes) {
+                // Where one member lost its race, the whole set was refused and is planned again.
+                let again = match &outcome {
+                    Err(PublishError::Unconfirmed { .. }) => lost && set.is_some(),
+                    // Another member is too large: that one is refused, and the rest goes without it.
+                    Err(PublishError::TooLarge { key, .. }) => *key != candidate.key,
+                    _ => false,
+                };
+                if again || self.outcome(write, outcome, candidate.observed).is_some() {
+                    self.dirty.insert(candidate.path.clone(), candidate.observed);
+                    match self.read_key(&candidate.key).await {
+                        Ok(()) => candidates.push(candidate),
+                        Err(error) => self.postpone(&candidate.path, candidate.observed, &error),
+                    }
+                }
+            }
+            if candidates.is_empty() {
+                return;
+            }
+        }
+    }
+
+    /// Takes note of what became of a write. Gives the file back that lost its race.
+    fn outcome(
+        &mut self,
+        write: &Write,
+        outcome: Result<crate::kv::Published, PublishError>,
+        observed: bool,
+    ) -> Option<PathBuf> {
+        let path = write.provenance.path.as_ref().map(PathBuf::from);
+        match outcome {
+            Ok(published) => {
+                self.trouble = None;
+                self.stored(write, published.revision);
+            }
+            Err(PublishError::Conflict { key, .. }) => {
+                self.published.remove(&key);
+                return path;
+            }
+            Err(error @ PublishError::TooLarge { .. }) => {
+                self.refuse_because(Some(write.key.clone()), path.as_deref(), error.to_string());
+            }
+            Err(error) => match path {
+                Some(path) => {
+                    let observed = observed || self.dirty.get(&path).copied().unwrap_or(false);
+                    self.postpone(&path, observed, &error);
+                }
+                None => self.say_trouble(error.to_string()),
+            },
+        }
+        None
+    }
+
+    fn postpone(&mut self, path: &Path, observed: bool, error: &dyn std::error::Error) {
+        self.dirty.insert(path.to_owned(), observed);
+        let cause = error.source().map_or_else(String::new, |source| format!(": {source}"));
+        self.say_trouble(format!("{error}{cause}"));
+    }
+
+    /// Says what does not work, once for as long as it stays the same.
+    pub(super) fn say_trouble(&mut self, text: String) {
+        if self.trouble.as_ref() != Some(&text) {
+            self.trouble = Some(text.clone());
+            self.tell(Event::Trouble(text));
+        }
+    }
+
+    pub(super) fn is_connected(&self) -> bool {
+        self.bucket.connection().link().borrow().up
+    }
+
+    /// Looks again at the files that could not be published, for as long as a server is connected.
+    pub(super) async fn retry(&mut self) {
+        for (path, observed) in self.dirty.clone() {
+            if !self.is_connected() {
+                return;
+            }
+            let key = self.files.get(&path).and_then(|file| file.key.clone());
+            // What was known of the key led to the failure, or is old by now.
+            if let Some(key) = key
+                && let Err(error) = self.read_key(&key).await
+            {
+                return self.postpone(&path, observed, &error);
+            }
+            if let Some(candidate) = self.read_candidate(&path, observed) {
+                self.publish(vec![candidate], false).await;
+            }
+        }
+    }
+
+    /// Deletes the keys of files that are gone, where that was asked for and is no mass effect.
+    pub(super) async fn prune(&mut self) {
+        if !self.options.prune {
+            return;
+        }
+        let ours = |published: &Published| published.ours && published.digest.is_some();
+        let total = self.published.values().filter(|published| ours(published)).count();
+        let mut gone: Vec<(Key, Expect)> = (self.published.iter())
+            .filter(|(key, published)| ours(published) && !self.claims.contains_key(key))
+            .map(|(key, published)| (key.clone(), Expect::At(published.head)))
+            .collect();
+        gone.sort_by(|(a, _), (b, _)| a.cmp(b));
+        if gone.is_empty() {
+            return;
+        }
+        self.pruned.retain(|at| at.elapsed() < Self::AT_ONCE);
+        let recent = self.pruned.len();
+        let reason = if !self.source.complete() {
+            Some("a part of the directory cannot be read: nothing is deleted".to_owned())
+        } else if self.files.is_empty() && !self.options.allow_empty {
+            Some("the directory is empty: nothing is deleted without --allow-empty".to_owned())
+        } else if !self.options.prune_any && !may_prune(gone.len() + recent, total + recent) {
+            Some(format!(
+                "{} of {} keys would be deleted at once, more than a fifth: nothing is deleted without --yes",
+                gone.len(),
+                total
+            ))
+        } else {
+            None
+        };
+        if let Some(reason) = reason {
+            let told = format!("{reason} {gone:?}");
+            if self.told_prune.as_ref() != Some(&told) {
+                self.told_prune = Some(told);
+                self.refuse_because(None, None, reason);
+            }
+            return;
+        }
+        self.told_prune = None;
+        for (key, expect) in gone {
+            if self.options.dry_run {
+                self.tell(Event::WouldDelete { key });
+                continue;
+            }
+            let mut provenance = Provenance::by(Writer::Loader);
+            provenance.author.clone_from(&self.options.author);
+            provenance.source = Some(self.id.clone());
+            let write = Write::delete(key.clone(), provenance, expect);
+            let outcome = self.bucket.publish(&write).await;
+            if outcome.is_ok() {
+                self.pruned.push(Instant::now());
+            }
+            self.outcome(&write, outcome, false);
+            // Lost the race: somebody else's value is not deleted unseen.
+            if !self.published.contains_key(&key)
+                && let Err(error) = self.read_key(&key).await
+            {
+                self.say_trouble(error.to_string());
+            }
+        }
+    }
+}
