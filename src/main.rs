@@ -1,2 +1,92 @@
-//! The binary of confhot.
-fn main() {}
+//! The binary of confhot: parses what was typed, starts what it needs (log, runtime, signals), and turns the outcome
+//! into an exit code.
+
+mod cli;
+mod commands;
+mod output;
+
+use std::process::ExitCode;
+use std::thread;
+
+use anyhow::Context as _;
+use clap::Parser as _;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use cli::{Cli, Environment};
+use commands::{Outcome, Session};
+use output::Output;
+
+/// What a shell reports for a process that a Ctrl-C ended.
+const INTERRUPTED: i32 = 130;
+
+fn main() -> ExitCode {
+    // First of all: it is to become another program, which inherits whatever was started before.
+    if let Some(guard) = commands::guard::Guard::asked_for(std::env::args_os()) {
+        return guard.run();
+    }
+    let Cli { global, verb } = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Usage errors go to stderr and help goes to stdout; neither can be told anywhere else.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    let out = Output::new(&global);
+    output::log_to_stderr(&global);
+    let session = Session { global, environment: Environment::read(), out, shutdown: CancellationToken::new() };
+    let outcome = run(&session, verb).and_then(|outcome| session.out.flush().map(|()| outcome));
+    ExitCode::from(match outcome {
+        Ok(Outcome::Yes) => 0,
+        Ok(Outcome::No) => 1,
+        Err(error) => {
+            // What was answered until now is part of the answer, and comes before the error where both are one stream.
+            let _ = session.out.flush();
+            session.out.error(&error, commands::hint(&error).as_deref());
+            commands::exit_code(&error)
+        }
+    })
+}
+
+fn run(session: &Session, verb: cli::Verb) -> anyhow::Result<Outcome> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
+    if verb.is_daemon() {
+        let shutdown = session.shutdown.clone();
+        thread::Builder::new()
+            .name("signals".into())
+            .spawn(move || cancel_on_signal(&shutdown))
+            .context("cannot listen for signals")?;
+    }
+    let outcome = runtime.block_on(commands::run(session, verb));
+    // A read of stdin cannot be cancelled; nothing else is left that is worth waiting for.
+    runtime.shutdown_background();
+    outcome
+}
+
+/// The first SIGINT or SIGTERM cancels `shutdown`, the second ends the process at once.
+///
+/// On a thread and a runtime of its own, so that "at once" holds while the other one hangs in a read of a dead mount.
+fn cancel_on_signal(shutdown: &CancellationToken) {
+    let listen = async {
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        for said in 0.. {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            if said > 0 {
+                std::process::exit(INTERRUPTED);
+            }
+            shutdown.cancel();
+        }
+        Ok(())
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build();
+    if let Err(error) = runtime.and_then(|runtime| runtime.block_on(listen)) {
+        let error: std::io::Error = error;
+        tracing::warn!(%error, "cannot listen for signals: they end the process without draining");
+    }
+}

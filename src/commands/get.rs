@@ -1,0 +1,57 @@
+//! `confhot get`
+
+use confhot::document::Document;
+use confhot::kv::{Entry, Key, Operation};
+use serde_json::json;
+
+use super::revision::Which;
+use super::{No, Outcome, Session, document_of};
+
+/// Write a key's value, exactly the bytes that are stored
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  confhot get service1
+  confhot get service1 --revision @~1 > service1.toml    # the one before the head
+  confhot get service1 --format json | jq .value.server.port
+
+With --format json:
+{\"key\",\"revision\",\"format\",\"digest\",\"created\",\"writer\",\"author\",\"commit\",\"message\",\"value\"}.
+`value` is the parsed document, or a string where it does not parse.
+
+Exit codes:
+  0  here it is
+  1  no such key or revision, or deleted
+  2  trouble")]
+pub(crate) struct Args {
+    /// The key: `service1`, `billing.api`
+    key: Key,
+    /// A revision: `43`, or `@~1` for the one before the head of this key
+    #[arg(long, value_name = "R", default_value = "@", hide_default_value = true)]
+    revision: Which,
+}
+
+pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome> {
+    let bucket = session.bucket().await?;
+    let entry = args.revision.resolve(&bucket, &args.key).await?;
+    if entry.operation == Operation::Delete {
+        return Err(No::Deleted { key: args.key, at: entry.revision }.into());
+    }
+    if !session.out.is_json() {
+        session.out.bytes(&entry.value)?;
+        return Ok(Outcome::Yes);
+    }
+    let document = document_of(&bucket, &entry).await?.ok();
+    let format = document.as_ref().map(Document::format).or(entry.provenance.format);
+    let digest = entry.digest();
+    let Entry { key, revision, created, provenance: from, value, .. } = entry;
+    let value = match document {
+        Some(document) => document.into_value(),
+        None => String::from_utf8_lossy(&value).into(),
+    };
+    session.out.json(&json!({
+        "key": key, "revision": revision, "format": format, "digest": digest, "created": created,
+        "writer": from.writer, "author": from.author, "commit": from.commit, "message": from.message, "value": value,
+    }))?;
+    Ok(Outcome::Yes)
+}

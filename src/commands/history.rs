@@ -1,0 +1,108 @@
+//! `confhot history`
+
+use confhot::document::{Digest, Format};
+use confhot::kv::{ChangeSet, Entry, Key, Operation, Revision, Writer};
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::{Outcome, Session, absent};
+
+/// List a key's revisions, newest first, deletes included
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  confhot history service1
+  confhot history service1 --limit 5
+  confhot history service1 --format json | jq -r .author
+
+With --format json, a line a revision:
+{\"key\",\"revision\",\"operation\":\"put\"|\"delete\",\"created\",\"writer\",\"author\",\"commit\",\"message\",
+\"digest\",\"size\",\"format\",\"set\"}.
+`size` is in bytes; `digest` is null for a delete; `set` is null, or {\"id\",\"members\"} where documents were \
+changed together. What another client wrote has no provenance: null.
+
+Exit codes:
+  0  here it is
+  1  the key was never written
+  2  trouble")]
+pub(crate) struct Args {
+    /// The key: `service1`, `billing.api`
+    key: Key,
+    /// At most so many revisions
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
+}
+
+/// One revision, as JSON tells it. `confhot watch` tells the same.
+#[derive(Serialize)]
+pub(super) struct Line<'a> {
+    key: &'a Key,
+    revision: Revision,
+    operation: Operation,
+    created: Timestamp,
+    writer: Option<&'a Writer>,
+    author: Option<&'a str>,
+    commit: Option<&'a str>,
+    message: Option<&'a str>,
+    digest: Option<Digest>,
+    size: usize,
+    format: Option<Format>,
+    set: Option<&'a ChangeSet>,
+}
+
+impl<'a> From<&'a Entry> for Line<'a> {
+    fn from(entry: &'a Entry) -> Line<'a> {
+        let from = &entry.provenance;
+        Line {
+            key: &entry.key,
+            revision: entry.revision,
+            operation: entry.operation,
+            created: entry.created,
+            writer: from.writer.as_ref(),
+            author: from.author.as_deref(),
+            commit: from.commit.as_deref(),
+            message: from.message.as_deref(),
+            digest: (entry.operation == Operation::Put).then(|| entry.digest()),
+            size: entry.size,
+            format: from.format,
+            set: from.set.as_ref(),
+        }
+    }
+}
+
+pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome> {
+    let bucket = session.bucket().await?;
+    let mut history = bucket.history(&args.key).await?;
+    if history.is_empty() {
+        return Err(absent(&bucket, &args.key).await);
+    }
+    history.truncate(args.limit.unwrap_or(usize::MAX));
+    if session.out.is_json() {
+        history.iter().try_for_each(|entry| session.out.json(&Line::from(entry)))?;
+        return Ok(Outcome::Yes);
+    }
+    let rows: Vec<_> = history
+        .iter()
+        .map(|entry| {
+            let from = &entry.provenance;
+            let known = |text: Option<&str>| text.unwrap_or("-").to_owned();
+            let (size, format) = match entry.operation {
+                Operation::Put => (entry.size.to_string(), from.format.map_or("-".into(), |format| format.to_string())),
+                Operation::Delete => ("deleted".into(), "-".into()),
+            };
+            [
+                entry.revision.to_string(),
+                format!("{:.0}", entry.created),
+                known(from.writer.as_ref().map(Writer::as_str)),
+                size,
+                format,
+                known(from.author.as_deref()),
+                known(from.commit.as_deref().map(|commit| commit.get(..10).unwrap_or(commit))),
+                from.message.clone().unwrap_or_default(),
+            ]
+        })
+        .collect();
+    let head = ["REVISION", "CREATED", "WRITER", "SIZE", "FORMAT", "AUTHOR", "COMMIT", "MESSAGE"];
+    session.out.table(head, &rows)?;
+    Ok(Outcome::Yes)
+}

@@ -1,0 +1,167 @@
+//! `confhot put`
+
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use confhot::document::{Document, Format, ParseError};
+use confhot::kv::{
+    Bucket, BucketError, Entry, Expect, Key, Operation, Provenance, PublishError, Revision, Settings, Write, Writer,
+};
+use jiff::Timestamp;
+use serde_json::json;
+
+use super::{No, Outcome, Session, format_of, previous_format, read, shown};
+
+/// Publish one document
+///
+/// It is parsed first, in the format that --as names, else the file's extension, else that of the key's previous
+/// document, else the first of JSON, TOML, YAML in which it is valid. An invalid document is refused, and nothing is published. Bytes
+/// equal to the head's make no revision. The bucket is made if there is none.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  confhot put service1 service1.toml --message 'more connections'
+  confhot get service1 | sed s/8080/9090/ | confhot put service1
+  confhot put service1 service1.toml --expect 42    # only if nobody changed it since
+  confhot put service1 service1.toml --expect 0     # only if it has no value
+
+Without --expect the last writer wins.
+
+With --format json: {\"key\",\"revision\",\"unchanged\"}. `revision` is the new one, or the head's where nothing changed.
+
+Exit codes:
+  0  stored, or unchanged
+  1  invalid, refused, too large, or lost the race
+  2  trouble")]
+pub(crate) struct Args {
+    /// The key: `service1`, `billing.api`
+    key: Key,
+    /// The document; `-`, or none, is stdin
+    #[arg(value_name = "FILE|-")]
+    file: Option<PathBuf>,
+    /// The document's format: toml, json or yaml
+    #[arg(long = "as", value_name = "FORMAT")]
+    r#as: Option<Format>,
+    /// Compare and set: only if the key is at this revision; 0 means that it has no live value
+    #[arg(long, value_name = "R")]
+    expect: Option<u64>,
+    /// Why, for the history
+    #[arg(long, value_name = "TEXT")]
+    message: Option<String>,
+    /// Past a guard: publish an empty document
+    #[arg(long)]
+    force: bool,
+}
+
+/// How often a race is run again where the last writer is to win.
+const TRIES: usize = 8;
+
+pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome> {
+    let file = args.file.unwrap_or_else(|| "-".into());
+    let bytes = read(&file)?;
+    let mut provenance = Provenance::by(Writer::Put);
+    provenance.read_at = Some(Timestamp::now());
+    provenance.author = session.author();
+    provenance.message = args.message;
+    provenance.path = (file.as_os_str() != "-").then(|| file.display().to_string());
+
+    let bucket = session.bucket().await?;
+    let key = args.key;
+    let mut head = head(&bucket, &key).await?;
+    let format = match args.r#as.or_else(|| format_of(&file)) {
+        None => before(&bucket, head.as_ref()).await?,
+        known => known,
+    };
+    let document = parse(bytes, format, args.force).map_err(|error| No::Invalid { document: shown(&file), error })?;
+    provenance.format = Some(document.format());
+
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let expect = expect(&key, head.as_ref(), args.expect)?;
+        if let Some(head) = &head
+            && head.operation == Operation::Put
+            && head.value == document.bytes()
+        {
+            return told(session, &key, head.revision, true);
+        }
+        if head.is_none() {
+            bucket.ensure(&Settings::default()).await?;
+        }
+        let bytes = document.bytes().clone();
+        let write = Write::put(key.clone(), bytes, document.digest(), provenance.clone(), expect);
+        match bucket.publish(&write).await {
+            Ok(published) => return told(session, &key, published.revision, false),
+            Err(PublishError::Conflict { .. }) if args.expect.is_none() && tries < TRIES => {}
+            Err(error) => return Err(error.into()),
+        }
+        head = self::head(&bucket, &key).await?;
+    }
+}
+
+/// The head, where a bucket that is yet to be made has none.
+async fn head(bucket: &Bucket, key: &Key) -> Result<Option<Entry>, BucketError> {
+    match bucket.head(key).await {
+        Err(BucketError::Missing(_)) => Ok(None),
+        head => head,
+    }
+}
+
+/// How the key's previous document is written.
+async fn before(bucket: &Bucket, head: Option<&Entry>) -> Result<Option<Format>, BucketError> {
+    match head {
+        None => Ok(None),
+        Some(Entry { provenance: Provenance { format: Some(format), .. }, operation: Operation::Put, .. }) => {
+            Ok(Some(*format))
+        }
+        Some(head) => Ok(previous_format(&bucket.history(&head.key).await?, Revision(u64::MAX))),
+    }
+}
+
+fn parse(bytes: Bytes, format: Option<Format>, force: bool) -> Result<Document, ParseError> {
+    match format {
+        // Nothing tells an empty document's format; TOML is the one in which it is valid.
+        None => Document::detect(bytes.clone()).or_else(|error| {
+            if force && error.is_empty() { Document::parse_or_empty(bytes, Format::Toml) } else { Err(error) }
+        }),
+        Some(format) if force => Document::parse_or_empty(bytes, format),
+        Some(format) => Document::parse(bytes, format),
+    }
+}
+
+/// What the write builds on, if the head is as `--expect` says.
+fn expect(key: &Key, head: Option<&Entry>, wanted: Option<u64>) -> Result<Expect, PublishError> {
+    let live = head.filter(|head| head.operation == Operation::Put).map_or(0, |head| head.revision.0);
+    let actual = head.map_or(0, |head| head.revision.0);
+    match wanted {
+        Some(expected) if expected != live && expected != actual => {
+            Err(PublishError::Conflict { key: key.clone(), expected, actual: live })
+        }
+        _ => Ok(head.map_or(Expect::Never, |head| Expect::At(head.revision))),
+    }
+}
+
+fn told(session: &Session, key: &Key, revision: Revision, unchanged: bool) -> anyhow::Result<Outcome> {
+    if session.out.is_json() {
+        session.out.json(&json!({ "key": key, "revision": revision, "unchanged": unchanged }))?;
+    } else if unchanged {
+        session.out.line(&format!("{key} is unchanged at revision {revision}"))?;
+    } else {
+        session.out.line(&format!("{key} is published at revision {revision}"))?;
+    }
+    Ok(Outcome::Yes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_document_needs_force_whatever_it_is_written_in() {
+        for format in [None, Some(Format::Toml), Some(Format::Json), Some(Format::Yaml)] {
+            assert!(parse(Bytes::from_static(b"\n"), format, false).is_err_and(|error| error.is_empty()), "{format:?}");
+            assert!(parse(Bytes::from_static(b"\n"), format, true).is_ok(), "{format:?}");
+            assert!(parse(Bytes::from_static(b"{"), format, true).is_err(), "{format:?}");
+        }
+    }
+}

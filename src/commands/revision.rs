@@ -1,0 +1,91 @@
+//! Revisions as they are typed: `43`, `@` (the head), `@~1` (the one before it).
+
+use std::str::FromStr;
+
+use confhot::kv::{Bucket, Entry, Key, Revision};
+
+use super::{No, absent};
+
+/// One revision of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Which {
+    /// By its number.
+    Number(Revision),
+    /// So many before the head, counting the key's retained revisions, tombstones included; 0 is the head.
+    Back(usize),
+}
+
+impl Which {
+    pub(crate) const HEAD: Which = Which::Back(0);
+}
+
+/// The text is none of `43`, `@`, `@~1`, `~1`.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected a revision such as 43 or @~1 (the one before the head)")]
+pub(crate) struct InvalidRevision;
+
+impl FromStr for Which {
+    type Err = InvalidRevision;
+
+    fn from_str(text: &str) -> Result<Which, InvalidRevision> {
+        // `+1` is a number to Rust.
+        let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+        let which = match text.strip_prefix("@~").or_else(|| text.strip_prefix('~')) {
+            Some(back) if digits(back) => back.parse().ok().map(Which::Back),
+            None if text == "@" => Some(Which::HEAD),
+            None if digits(text) => text.parse().ok().map(|number| Which::Number(Revision(number))),
+            _ => None,
+        };
+        which.ok_or(InvalidRevision)
+    }
+}
+
+impl Which {
+    /// The entry of `key` that is meant, tombstones included.
+    ///
+    /// # Errors
+    /// [`No`] where the key was never written, or that revision is past the end, not retained, or another key's.
+    pub(crate) async fn resolve(self, bucket: &Bucket, key: &Key) -> anyhow::Result<Entry> {
+        let found = match self {
+            Which::HEAD => bucket.head(key).await?,
+            Which::Number(number) => bucket.revision(key, number).await?,
+            Which::Back(back) => {
+                let mut history = bucket.history(key).await?;
+                let retained = history.len();
+                if retained > 0 && back >= retained {
+                    return Err(No::PastTheEnd { key: key.clone(), back, retained }.into());
+                }
+                (back < retained).then(|| history.swap_remove(back))
+            }
+        };
+        match (found, self) {
+            (Some(entry), _) => Ok(entry),
+            (None, Which::Number(revision)) if bucket.head(key).await?.is_some() => {
+                Err(No::NotRetained { key: key.clone(), revision }.into())
+            }
+            (None, _) => Err(absent(bucket, key).await),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_revision_is_a_number_or_a_distance_from_the_head() {
+        for (text, which) in [
+            ("43", Which::Number(Revision(43))),
+            ("0", Which::Number(Revision(0))),
+            ("@", Which::HEAD),
+            ("@~0", Which::HEAD),
+            ("@~1", Which::Back(1)),
+            ("~2", Which::Back(2)),
+        ] {
+            assert_eq!(text.parse(), Ok(which), "{text}");
+        }
+        for text in ["", "~", "@~", "@~-1", "-1", "+1", "@~+1", "@1", "v43", "43 ", "99999999999999999999"] {
+            assert_eq!(text.parse::<Which>(), Err(InvalidRevision), "{text}");
+        }
+    }
+}

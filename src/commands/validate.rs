@@ -1,0 +1,212 @@
+//! `confhot validate`
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use confhot::document::{Document, Format, ParseError, Role};
+use confhot::kv::Key;
+use serde::Serialize;
+use serde_json::json;
+
+use super::{Outcome, Session, located};
+use crate::output::plain;
+
+/// Check documents without a server: what the loader would refuse
+///
+/// Directories are searched as the loader does: recursively, without dot directories, and only .toml, .json, .yaml and
+/// .yml files that are not hidden and not *.schema.json. Two files for one key are both invalid, as is an empty document.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  confhot validate configs
+  confhot validate configs/service1.toml configs/service2.yaml
+
+In text, a line an error: `path:line:column: reason`. A file that is named directly is checked as if its directory were \
+the source: its key is its name.
+
+With --format json, a line a document: {\"path\",\"key\",\"valid\",\"errors\":[{\"line\",\"column\",\"at\",\"reason\"}]}.
+`key` is null where the name gives none; `at` is the path in the document where it is known, else null.
+
+Exit codes:
+  0  all is valid, also where there is nothing to check
+  1  something is invalid
+  2  trouble: a path that is missing or cannot be read")]
+pub(crate) struct Args {
+    /// Files and directories
+    #[arg(required = true, value_name = "PATH")]
+    paths: Vec<PathBuf>,
+}
+
+/// A file to check, and the directory that its key is counted from.
+struct File {
+    path: PathBuf,
+    root: PathBuf,
+    key: Option<Key>,
+    format: Option<Format>,
+    errors: Vec<Problem>,
+}
+
+/// What is wrong with a file.
+#[derive(Clone, Serialize)]
+struct Problem {
+    line: Option<u32>,
+    column: Option<u32>,
+    /// The path in the document.
+    at: Option<String>,
+    reason: String,
+}
+
+impl Problem {
+    fn whole(reason: impl Into<String>) -> Problem {
+        Problem { line: None, column: None, at: None, reason: reason.into() }
+    }
+}
+
+impl From<ParseError> for Problem {
+    fn from(ParseError { line, column, reason, .. }: ParseError) -> Problem {
+        Problem { line, column, at: None, reason }
+    }
+}
+
+pub(crate) fn run(session: &Session, args: &Args) -> anyhow::Result<Outcome> {
+    let mut files = Vec::new();
+    let mut unreadable = Vec::new();
+    for path in &args.paths {
+        search(path, &mut files, &mut unreadable);
+    }
+    claim(&mut files);
+    let mut invalid = 0;
+    let checked = files.len();
+    for mut file in files {
+        if let Some(format) = file.format {
+            match fs::read(&file.path) {
+                Ok(bytes) => file.errors.extend(Document::parse(bytes.into(), format).err().map(Problem::from)),
+                Err(error) => {
+                    unreadable.push((file.path, error));
+                    continue;
+                }
+            }
+        }
+        invalid += usize::from(!file.errors.is_empty());
+        tell(session, &file)?;
+    }
+    session.out.flush()?;
+    let documents = if checked == 1 { "1 document".into() } else { format!("{checked} documents") };
+    match (checked, invalid) {
+        (0, _) if unreadable.is_empty() => session.out.note("there is no document to check"),
+        (_, 0) => session.out.note(&format!("{documents}, none invalid")),
+        _ => session.out.note(&format!("{documents}, {invalid} invalid")),
+    }
+    let mut trouble = unreadable
+        .into_iter()
+        .map(|(path, error)| anyhow::Error::new(error).context(format!("cannot read {}", path.display())));
+    let last = trouble.next_back();
+    trouble.for_each(|error| session.out.error(&error, None));
+    match last {
+        Some(error) => Err(error),
+        None if invalid > 0 => Ok(Outcome::No),
+        None => Ok(Outcome::Yes),
+    }
+}
+
+fn tell(session: &Session, file: &File) -> anyhow::Result<()> {
+    let path = file.path.display().to_string();
+    if session.out.is_json() {
+        let valid = file.errors.is_empty();
+        return session.out.json(&json!({ "path": path, "key": file.key, "valid": valid, "errors": file.errors }));
+    }
+    file.errors.iter().try_for_each(|Problem { line, column, reason, .. }| {
+        session.out.line(&plain(&located(&path, *line, *column, reason)))
+    })
+}
+
+/// Finds the documents at `path`, in the order of their names.
+fn search(path: &Path, files: &mut Vec<File>, unreadable: &mut Vec<(PathBuf, io::Error)>) {
+    match fs::metadata(path) {
+        Ok(found) if found.is_dir() => descend(path, path, &mut Vec::new(), files, unreadable),
+        Ok(_) => files.push(named(path)),
+        Err(error) => unreadable.push((path.to_owned(), error)),
+    }
+}
+
+/// `above` are the directories that led here, as they really are: a symlink into one of them is a loop.
+fn descend(
+    root: &Path,
+    dir: &Path,
+    above: &mut Vec<PathBuf>,
+    files: &mut Vec<File>,
+    unreadable: &mut Vec<(PathBuf, io::Error)>,
+) {
+    let listed = fs::canonicalize(dir).and_then(|real| {
+        let entries = fs::read_dir(dir)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
+        Ok((real, entries))
+    });
+    let (real, mut entries) = match listed {
+        Ok(listed) => listed,
+        Err(error) => return unreadable.push((dir.to_owned(), error)),
+    };
+    if above.contains(&real) {
+        return;
+    }
+    above.push(real);
+    entries.sort();
+    for path in entries {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let role = Role::of(&name);
+        match fs::metadata(&path) {
+            Ok(found) if found.is_dir() && !name.starts_with('.') => descend(root, &path, above, files, unreadable),
+            Ok(found) if found.is_file() => {
+                if let Role::Document(format) = role {
+                    files.push(document(root, path, format));
+                }
+            }
+            // What is no document may be a symlink to nowhere: editors lock files so.
+            Err(error) if matches!(role, Role::Document(_)) => unreadable.push((path, error)),
+            _ => {}
+        }
+    }
+    above.pop();
+}
+
+fn document(root: &Path, path: PathBuf, format: Format) -> File {
+    let key = Key::from_path(path.strip_prefix(root).unwrap_or(&path));
+    let errors = key.as_ref().err().map(|error| Problem::whole(error.to_string()));
+    File { root: root.to_owned(), key: key.ok(), format: Some(format), errors: errors.into_iter().collect(), path }
+}
+
+/// A file that was named directly: a document whatever stands around it, or a schema, or an error.
+fn named(path: &Path) -> File {
+    let root = path.parent().unwrap_or(Path::new("")).to_owned();
+    let path = path.to_owned();
+    match Role::of(&path.file_name().unwrap_or_default().to_string_lossy()) {
+        Role::Document(format) => document(&root, path, format),
+        Role::Schema => File { root, path, key: None, format: Some(Format::Json), errors: Vec::new() },
+        Role::Ignored => {
+            let errors = vec![Problem::whole("its name is not a document's: .toml, .json, .yaml, .yml, not hidden")];
+            File { root, path, key: None, format: None, errors }
+        }
+    }
+}
+
+/// Files below one directory that have the same key are errors, and each names the others. One that was found twice,
+/// by two PATHs, is one file.
+fn claim(files: &mut Vec<File>) {
+    let mut seen = BTreeSet::new();
+    files.retain(|file| seen.insert((file.root.clone(), file.path.clone())));
+    let mut claims: BTreeMap<(PathBuf, Key), Vec<usize>> = BTreeMap::new();
+    for (index, file) in files.iter().enumerate() {
+        if let Some(key) = &file.key {
+            claims.entry((file.root.clone(), key.clone())).or_default().push(index);
+        }
+    }
+    for ((_, key), rivals) in claims {
+        for &index in &rivals {
+            for &other in rivals.iter().filter(|other| **other != index) {
+                let reason = format!("{} has the key {key} as well", files[other].path.display());
+                files[index].errors.push(Problem::whole(reason));
+            }
+        }
+    }
+}

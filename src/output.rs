@@ -1,0 +1,297 @@
+//! The one door to whoever is at the other end: answers to stdout, messages and the log to stderr.
+//!
+//! Whether to colour, how JSON is written, and what a closed pipe means is decided here, once.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+use std::io::{self, BufWriter, ErrorKind, IsTerminal, Stdout, Write};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anstyle::{AnsiColor, Style};
+use anyhow::Context as _;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::Serialize;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{Layer as _, Registry, reload};
+
+use crate::cli::{Color, Global, OutputFormat};
+
+pub(crate) const ADDED: Style = AnsiColor::Green.on_default();
+pub(crate) const REMOVED: Style = AnsiColor::Red.on_default();
+pub(crate) const PLACE: Style = AnsiColor::Cyan.on_default();
+pub(crate) const STRONG: Style = Style::new().bold();
+pub(crate) const FAINT: Style = Style::new().dimmed();
+const ERROR: Style = AnsiColor::Red.on_default().bold();
+const HINT: Style = AnsiColor::Green.on_default();
+
+/// Where answers and messages go. Cheap to clone; usable from every task.
+///
+/// Answers are buffered until [`Output::flush`]: whoever streams calls [`Output::event`] instead, or flushes.
+#[derive(Debug, Clone)]
+pub(crate) struct Output(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    stdout: Mutex<Answers>,
+    json: bool,
+    quiet: bool,
+    /// Whether stdout is one.
+    terminal: bool,
+    coloured: bool,
+    coloured_messages: bool,
+}
+
+#[derive(Debug)]
+struct Answers {
+    pipe: BufWriter<Stdout>,
+    /// Nobody reads any more (`| head -1`): the rest is dropped, and is no error.
+    closed: bool,
+}
+
+impl Answers {
+    fn attempt(&mut self, write: impl FnOnce(&mut BufWriter<Stdout>) -> io::Result<()>) -> anyhow::Result<()> {
+        if self.closed {
+            return Ok(());
+        }
+        match write(&mut self.pipe) {
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => self.closed = true,
+            result => result.context("cannot write to stdout")?,
+        }
+        Ok(())
+    }
+}
+
+impl Output {
+    pub(crate) fn new(global: &Global) -> Output {
+        Output(Arc::new(Inner {
+            stdout: Mutex::new(Answers { pipe: BufWriter::new(io::stdout()), closed: false }),
+            json: global.format == OutputFormat::Json,
+            quiet: global.quiet,
+            terminal: io::stdout().is_terminal(),
+            coloured: coloured(global.color, &io::stdout()),
+            coloured_messages: coloured(global.color, &io::stderr()),
+        }))
+    }
+
+    /// Whether answers are JSON.
+    pub(crate) fn is_json(&self) -> bool {
+        self.0.json
+    }
+
+    /// Whether a reader went away, so that there is nobody left to stream to.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.stdout(|answers| answers.closed)
+    }
+
+    fn stdout<T>(&self, act: impl FnOnce(&mut Answers) -> T) -> T {
+        // A panic while it was held leaves a half line at worst.
+        act(&mut self.0.stdout.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// One object on a line of its own.
+    pub(crate) fn json(&self, value: &impl Serialize) -> anyhow::Result<()> {
+        let mut line = serde_json::to_vec(value)?;
+        line.push(b'\n');
+        self.bytes(&line)
+    }
+
+    /// One line of text. What comes from elsewhere has been through [`plain`].
+    pub(crate) fn line(&self, text: &str) -> anyhow::Result<()> {
+        self.stdout(|answers| answers.attempt(|pipe| writeln!(pipe, "{text}")))
+    }
+
+    /// Exactly these bytes.
+    pub(crate) fn bytes(&self, bytes: &[u8]) -> anyhow::Result<()> {
+        self.stdout(|answers| answers.attempt(|pipe| pipe.write_all(bytes)))
+    }
+
+    /// One object on a line of its own, told at once: for what goes on.
+    pub(crate) fn event(&self, value: &impl Serialize) -> anyhow::Result<()> {
+        self.json(value)?;
+        self.flush()
+    }
+
+    /// Something that happened, told at once: an object where answers are JSON, else a line of text, which may hold what
+    /// comes from elsewhere.
+    pub(crate) fn tell(&self, value: &impl Serialize, text: &str) {
+        // A daemon goes on when nobody listens any more, and there is no better place to say that stdout is broken.
+        let told = if self.is_json() { self.event(value) } else { self.line(&plain(text)).and_then(|()| self.flush()) };
+        if let Err(error) = told {
+            tracing::debug!(%error, "not told");
+        }
+    }
+
+    /// A bar on a terminal's stderr for work of `length` steps, shown once it has lasted a second; none elsewhere.
+    pub(crate) fn progress(&self, length: usize) -> Option<ProgressBar> {
+        if self.0.quiet || !io::stderr().is_terminal() {
+            return None;
+        }
+        let bar = ProgressBar::with_draw_target(Some(length as u64), ProgressDrawTarget::hidden());
+        bar.set_style(ProgressStyle::with_template("{bar:40} {pos}/{len} {per_sec}").ok()?);
+        Some(bar)
+    }
+
+    /// Hands on what was written until now.
+    pub(crate) fn flush(&self) -> anyhow::Result<()> {
+        self.stdout(|answers| answers.attempt(Write::flush))
+    }
+
+    /// Rows in columns under a head; of cells that come from elsewhere, control characters are escaped.
+    pub(crate) fn table<const N: usize>(&self, head: [&str; N], rows: &[[String; N]]) -> anyhow::Result<()> {
+        let rows: Vec<[Cow<'_, str>; N]> = rows.iter().map(|row| row.each_ref().map(|cell| plain(cell))).collect();
+        let mut widths = head.map(|cell| cell.chars().count());
+        for row in &rows {
+            for (width, cell) in widths.iter_mut().zip(row) {
+                *width = cell.chars().count().max(*width);
+            }
+        }
+        let line = |cells: [&str; N]| {
+            let mut line = String::new();
+            for (cell, width) in cells.into_iter().zip(widths) {
+                let _ = write!(line, "{cell:width$}  ");
+            }
+            line.trim_end().to_owned()
+        };
+        self.line(&self.paint(STRONG, &line(head)))?;
+        rows.iter().try_for_each(|row| self.line(&line(row.each_ref().map(AsRef::as_ref))))
+    }
+
+    /// `text` in a style, where answers are coloured.
+    pub(crate) fn paint(&self, style: Style, text: &str) -> String {
+        paint(self.0.coloured, style, text)
+    }
+
+    /// A line of a document, as it is, except on a terminal, which would obey what stands in it.
+    pub(crate) fn quoted<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        if !self.0.terminal {
+            return text.into();
+        }
+        text.split('\t').map(plain).collect::<Vec<_>>().join("\t").into()
+    }
+
+    /// A word to the person on stderr, unless they want errors only. Not part of the answer.
+    pub(crate) fn note(&self, text: &str) {
+        if !self.0.quiet {
+            say(&plain(text));
+        }
+    }
+
+    /// As [`Output::note`], for text that was made safe and painted already.
+    pub(crate) fn painted_note(&self, text: &str) {
+        if !self.0.quiet {
+            say(text);
+        }
+    }
+
+    /// Asks for a yes on the terminal; `None` where there is nobody to ask.
+    pub(crate) fn confirm(&self, question: &str) -> Option<bool> {
+        if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+            return None;
+        }
+        let mut answer = String::new();
+        let _ = write!(io::stderr(), "{} [y/N] ", plain(question));
+        io::stdin().read_line(&mut answer).ok()?;
+        Some(matches!(answer.trim(), "y" | "Y" | "yes"))
+    }
+
+    /// An error with its causes, and what to do about it.
+    pub(crate) fn error(&self, error: &anyhow::Error, hint: Option<&str>) {
+        let colour = self.0.coloured_messages;
+        say(&format!("{} {}", paint(colour, ERROR, "error:"), plain(&error.to_string())));
+        for cause in error.chain().skip(1) {
+            say(&format!("{} {}", paint(colour, ERROR, "caused by:"), plain(&cause.to_string())));
+        }
+        if let Some(hint) = hint {
+            say(&format!("{} {}", paint(colour, HINT, "hint:"), plain(hint)));
+        }
+        if error.backtrace().status() == std::backtrace::BacktraceStatus::Captured {
+            say(&error.backtrace().to_string());
+        }
+    }
+}
+
+/// An error of a process that has not got as far as an [`Output`].
+pub(crate) fn complain(text: &str) {
+    say(&format!("error: {}", plain(text)));
+}
+
+/// A line on stderr; where nobody reads that there is no better place to say so.
+fn say(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
+/// Whether to colour what goes to `stream`. `auto` also heeds NO_COLOR, CLICOLOR, CLICOLOR_FORCE and TERM=dumb.
+fn coloured(color: Color, stream: &impl anstream::stream::RawStream) -> bool {
+    match color {
+        Color::Auto => anstream::AutoStream::choice(stream) != anstream::ColorChoice::Never,
+        Color::Always => true,
+        Color::Never => false,
+    }
+}
+
+fn paint(coloured: bool, style: Style, text: &str) -> String {
+    if coloured { format!("{style}{text}{style:#}") } else { text.to_owned() }
+}
+
+/// `text` with its control characters written out: what others wrote must not move the cursor, forge a line, or reorder
+/// what is read.
+pub(crate) fn plain(text: &str) -> Cow<'_, str> {
+    let hidden = |c: char| {
+        c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    if !text.contains(hidden) {
+        return text.into();
+    }
+    text.chars()
+        .fold(String::with_capacity(text.len() + 8), |mut out, c| {
+            if hidden(c) {
+                out.extend(c.escape_default())
+            } else {
+                out.push(c)
+            }
+            out
+        })
+        .into()
+}
+
+/// A duration in milliseconds, to the microsecond.
+pub(crate) fn milliseconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e6).round() / 1e3
+}
+
+/// Sends the log to stderr, and gives the handle by which its level is changed later.
+pub(crate) fn log_to_stderr(global: &Global) -> reload::Handle<Targets, Registry> {
+    // What goes wrong in a dependency is said once by whoever uses it; by itself, a client that tries again every second
+    // says so every second.
+    let (ours, others) = match (global.quiet, global.verbose) {
+        (true, _) => (LevelFilter::ERROR, LevelFilter::OFF),
+        (false, 0) => (LevelFilter::INFO, LevelFilter::OFF),
+        (false, 1) => (LevelFilter::DEBUG, LevelFilter::INFO),
+        (false, _) => (LevelFilter::TRACE, LevelFilter::DEBUG),
+    };
+    let levels = Targets::new().with_target("confhot", ours).with_default(others);
+    let (levels, handle) = reload::Layer::new(levels);
+    let log = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_target(false);
+    let log = match global.log_format {
+        OutputFormat::Text => log.with_ansi(coloured(global.color, &io::stderr())).boxed(),
+        OutputFormat::Json => log.json().flatten_event(true).boxed(),
+    };
+    // A second logger in one process is a mistake of ours, and no reason to stop.
+    let _ = tracing_subscriber::registry().with(levels).with(log).try_init();
+    handle
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_wrote_cannot_move_the_cursor_or_forge_a_line() {
+        assert_eq!(plain("Jo\u{1b}[2J\n\u{9b}x\r"), "Jo\\u{1b}[2J\\n\\u{9b}x\\r");
+        assert_eq!(plain("a\u{202e}b"), "a\\u{202e}b");
+        assert_eq!(plain("Jó <jo@x>"), "Jó <jo@x>");
+    }
+}
