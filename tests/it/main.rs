@@ -1,0 +1,17 @@
+//! The integration tests: the library and the binary against real servers. One binary, so that it links once and its
+//! tests share a server.
+#![allow(clippy::unwrap_used)]
+
+mod dev;
+mod feed;
+mod help;
+mod inspect;
+mod interop;
+mod kv;
+mod live;
+mod loader;
+mod publishing;
+mod serve;
+mod server;
+mod support;
+mod tidy;
