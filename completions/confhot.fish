@@ -1,0 +1,333 @@
+# Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
+function __fish_confhot_global_optspecs
+    string join \n server= context= creds= nkey= tls-ca= tls-cert= tls-key= bucket= timeout= format= color= q/quiet v/verbose log-format= h/help V/version
+end
+
+function __fish_confhot_needs_command
+    # Figure out if the current invocation already has a command.
+    set -l cmd (commandline -opc)
+    set -e cmd[1]
+    argparse -s (__fish_confhot_global_optspecs) -- $cmd 2>/dev/null
+    or return
+    if set -q argv[1]
+        # Also print the command, so this can be used to figure out what it is.
+        echo $argv[1]
+        return 1
+    end
+    return 0
+end
+
+function __fish_confhot_using_subcommand
+    set -l cmd (__fish_confhot_needs_command)
+    test -z "$cmd"
+    and return 1
+    contains -- $cmd[1] $argv
+end
+
+complete -c confhot -n "__fish_confhot_needs_command" -l server -d 'NATS servers, separated by commas [env: CONFHOT_SERVER, else NATS_URL] [default: nats://127.0.0.1:4222]' -r
+complete -c confhot -n "__fish_confhot_needs_command" -l context -d 'A context of the `nats` CLI [env: NATS_CONTEXT] [default: the selected one, where no server is named otherwise]' -r
+complete -c confhot -n "__fish_confhot_needs_command" -l creds -d 'File with a user JWT and its seed [env: NATS_CREDS]' -r -F
+complete -c confhot -n "__fish_confhot_needs_command" -l nkey -d 'File with an nkey seed [env: NATS_NKEY]' -r -F
+complete -c confhot -n "__fish_confhot_needs_command" -l tls-ca -d 'Certificates of a private CA, as PEM [env: NATS_CA]' -r -F
+complete -c confhot -n "__fish_confhot_needs_command" -l tls-cert -d 'Client certificate, as PEM [env: NATS_CERT]' -r -F
+complete -c confhot -n "__fish_confhot_needs_command" -l tls-key -d 'Key of the client certificate, as PEM [env: NATS_KEY]' -r -F
+complete -c confhot -n "__fish_confhot_needs_command" -l bucket -d 'The bucket [env: CONFHOT_BUCKET] [default: configs]' -r
+complete -c confhot -n "__fish_confhot_needs_command" -l timeout -d 'Deadline of a connect and of each request: 5s, 500ms, 1m30s [default: 5s]' -r
+complete -c confhot -n "__fish_confhot_needs_command" -l format -d 'How answers are written' -r -f -a "text\t''
+json\t''"
+complete -c confhot -n "__fish_confhot_needs_command" -l color -d 'Colours; `auto` means on a terminal and without NO_COLOR' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c confhot -n "__fish_confhot_needs_command" -l log-format -d 'How the log on stderr is written' -r -f -a "text\t''
+json\t''"
+complete -c confhot -n "__fish_confhot_needs_command" -s q -l quiet -d 'Say errors only'
+complete -c confhot -n "__fish_confhot_needs_command" -s v -l verbose -d 'Say more; twice for all that the libraries log'
+complete -c confhot -n "__fish_confhot_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c confhot -n "__fish_confhot_needs_command" -s V -l version -d 'Print version'
+complete -c confhot -n "__fish_confhot_needs_command" -f -a "dev" -d 'Run all of it here: a private nats-server, the loader, and a sample service for each document'
+complete -c confhot -n "__fish_confhot_needs_command" -f -a "loader" -d 'Publish what a directory holds, then each change of it'
+complete -c confhot -n "__fish_confhot_needs_command" -f -a "serve" -d 'Subscribe to a key and swap to each new value live'
+complete -c confhot -n "__fish_confhot_needs_command" -f -a "get" -d 'Write a key\'s value, exactly the bytes that are stored'
+complete -c confhot -n "__fish_confhot_needs_command" -f -a "put" -d 'Publish one document'
+complete -c confhot -n "__fish_confhot_needs_command" -f -a "diff" -d 'Compare two revisions of a key, or its head with a file'
+complete -c confhot -n "__fish_confhot_needs_command" -f -a "history" -d 'List a key\'s revisions, newest first, deletes included'
+complete -c confhot -n "__fish_confhot_needs_command" -f -a "keys" -d 'List what is in the bucket'
+complete -c confhot -n "__fish_confhot_needs_command" -f -a "delete" -d 'Delete a key: a tombstone is stored, and the history stays'
+complete -c confhot -n "__fish_confhot_needs_command" -f -a "watch" -d 'Follow the changes of a bucket as they come'
+complete -c confhot -n "__fish_confhot_needs_command" -f -a "validate" -d 'Check documents without a server: what the loader would refuse'
+complete -c confhot -n "__fish_confhot_needs_command" -f -a "completions" -d 'Write the completions of a shell to stdout'
+complete -c confhot -n "__fish_confhot_needs_command" -f -a "man" -d 'Write the manual: the main page to stdout, or a page for each verb into a directory'
+complete -c confhot -n "__fish_confhot_using_subcommand dev" -l dir -d 'Directory of the documents' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand dev" -l nats-server -d 'The server\'s program' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand dev" -l data-dir -d 'Where the server keeps its data [default: a directory of its own for each DIR, below XDG_STATE_HOME]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand dev" -l services -d 'The most sample services to run' -r
+complete -c confhot -n "__fish_confhot_using_subcommand dev" -l server -d 'NATS servers, separated by commas [env: CONFHOT_SERVER, else NATS_URL] [default: nats://127.0.0.1:4222]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand dev" -l context -d 'A context of the `nats` CLI [env: NATS_CONTEXT] [default: the selected one, where no server is named otherwise]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand dev" -l creds -d 'File with a user JWT and its seed [env: NATS_CREDS]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand dev" -l nkey -d 'File with an nkey seed [env: NATS_NKEY]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand dev" -l tls-ca -d 'Certificates of a private CA, as PEM [env: NATS_CA]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand dev" -l tls-cert -d 'Client certificate, as PEM [env: NATS_CERT]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand dev" -l tls-key -d 'Key of the client certificate, as PEM [env: NATS_KEY]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand dev" -l bucket -d 'The bucket [env: CONFHOT_BUCKET] [default: configs]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand dev" -l timeout -d 'Deadline of a connect and of each request: 5s, 500ms, 1m30s [default: 5s]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand dev" -l format -d 'How answers are written' -r -f -a "text\t''
+json\t''"
+complete -c confhot -n "__fish_confhot_using_subcommand dev" -l color -d 'Colours; `auto` means on a terminal and without NO_COLOR' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c confhot -n "__fish_confhot_using_subcommand dev" -l log-format -d 'How the log on stderr is written' -r -f -a "text\t''
+json\t''"
+complete -c confhot -n "__fish_confhot_using_subcommand dev" -s q -l quiet -d 'Say errors only'
+complete -c confhot -n "__fish_confhot_using_subcommand dev" -s v -l verbose -d 'Say more; twice for all that the libraries log'
+complete -c confhot -n "__fish_confhot_using_subcommand dev" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c confhot -n "__fish_confhot_using_subcommand loader" -l dir -d 'Directory of the documents' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand loader" -l poll -d 'Period of the sweep that finds what the kernel did not tell' -r
+complete -c confhot -n "__fish_confhot_using_subcommand loader" -l replicas -d 'Copies that a new bucket has in a cluster' -r
+complete -c confhot -n "__fish_confhot_using_subcommand loader" -l server -d 'NATS servers, separated by commas [env: CONFHOT_SERVER, else NATS_URL] [default: nats://127.0.0.1:4222]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand loader" -l context -d 'A context of the `nats` CLI [env: NATS_CONTEXT] [default: the selected one, where no server is named otherwise]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand loader" -l creds -d 'File with a user JWT and its seed [env: NATS_CREDS]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand loader" -l nkey -d 'File with an nkey seed [env: NATS_NKEY]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand loader" -l tls-ca -d 'Certificates of a private CA, as PEM [env: NATS_CA]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand loader" -l tls-cert -d 'Client certificate, as PEM [env: NATS_CERT]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand loader" -l tls-key -d 'Key of the client certificate, as PEM [env: NATS_KEY]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand loader" -l bucket -d 'The bucket [env: CONFHOT_BUCKET] [default: configs]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand loader" -l timeout -d 'Deadline of a connect and of each request: 5s, 500ms, 1m30s [default: 5s]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand loader" -l format -d 'How answers are written' -r -f -a "text\t''
+json\t''"
+complete -c confhot -n "__fish_confhot_using_subcommand loader" -l color -d 'Colours; `auto` means on a terminal and without NO_COLOR' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c confhot -n "__fish_confhot_using_subcommand loader" -l log-format -d 'How the log on stderr is written' -r -f -a "text\t''
+json\t''"
+complete -c confhot -n "__fish_confhot_using_subcommand loader" -l once -d 'Publish what differs, and exit'
+complete -c confhot -n "__fish_confhot_using_subcommand loader" -l dry-run -d 'Write nothing, say what would be written; implies --once'
+complete -c confhot -n "__fish_confhot_using_subcommand loader" -l prune -d 'Delete the key of a file that is removed'
+complete -c confhot -n "__fish_confhot_using_subcommand loader" -l yes -d 'Prune more than a fifth of the keys at once'
+complete -c confhot -n "__fish_confhot_using_subcommand loader" -l enforce -d 'Put the directory\'s content over what others wrote to its keys'
+complete -c confhot -n "__fish_confhot_using_subcommand loader" -l allow-empty -d 'Take an empty file for an empty document, and with --prune an empty directory for a wish'
+complete -c confhot -n "__fish_confhot_using_subcommand loader" -s q -l quiet -d 'Say errors only'
+complete -c confhot -n "__fish_confhot_using_subcommand loader" -s v -l verbose -d 'Say more; twice for all that the libraries log'
+complete -c confhot -n "__fish_confhot_using_subcommand loader" -s h -l help -d 'Print help'
+complete -c confhot -n "__fish_confhot_using_subcommand serve" -l name -d 'Key to follow: the service\'s name' -r
+complete -c confhot -n "__fish_confhot_using_subcommand serve" -l http -d 'Serve HTTP here; port 0 takes a free one' -r
+complete -c confhot -n "__fish_confhot_using_subcommand serve" -l state-dir -d 'Keep the last good value here, and start on it while no server answers' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand serve" -l instance -d 'Name of this instance [default: host name and process id; with a state directory, the one kept there]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand serve" -l server -d 'NATS servers, separated by commas [env: CONFHOT_SERVER, else NATS_URL] [default: nats://127.0.0.1:4222]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand serve" -l context -d 'A context of the `nats` CLI [env: NATS_CONTEXT] [default: the selected one, where no server is named otherwise]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand serve" -l creds -d 'File with a user JWT and its seed [env: NATS_CREDS]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand serve" -l nkey -d 'File with an nkey seed [env: NATS_NKEY]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand serve" -l tls-ca -d 'Certificates of a private CA, as PEM [env: NATS_CA]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand serve" -l tls-cert -d 'Client certificate, as PEM [env: NATS_CERT]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand serve" -l tls-key -d 'Key of the client certificate, as PEM [env: NATS_KEY]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand serve" -l bucket -d 'The bucket [env: CONFHOT_BUCKET] [default: configs]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand serve" -l timeout -d 'Deadline of a connect and of each request: 5s, 500ms, 1m30s [default: 5s]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand serve" -l format -d 'How answers are written' -r -f -a "text\t''
+json\t''"
+complete -c confhot -n "__fish_confhot_using_subcommand serve" -l color -d 'Colours; `auto` means on a terminal and without NO_COLOR' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c confhot -n "__fish_confhot_using_subcommand serve" -l log-format -d 'How the log on stderr is written' -r -f -a "text\t''
+json\t''"
+complete -c confhot -n "__fish_confhot_using_subcommand serve" -s q -l quiet -d 'Say errors only'
+complete -c confhot -n "__fish_confhot_using_subcommand serve" -s v -l verbose -d 'Say more; twice for all that the libraries log'
+complete -c confhot -n "__fish_confhot_using_subcommand serve" -s h -l help -d 'Print help'
+complete -c confhot -n "__fish_confhot_using_subcommand get" -l revision -d 'A revision: `43`, or `@~1` for the one before the head of this key' -r
+complete -c confhot -n "__fish_confhot_using_subcommand get" -l server -d 'NATS servers, separated by commas [env: CONFHOT_SERVER, else NATS_URL] [default: nats://127.0.0.1:4222]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand get" -l context -d 'A context of the `nats` CLI [env: NATS_CONTEXT] [default: the selected one, where no server is named otherwise]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand get" -l creds -d 'File with a user JWT and its seed [env: NATS_CREDS]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand get" -l nkey -d 'File with an nkey seed [env: NATS_NKEY]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand get" -l tls-ca -d 'Certificates of a private CA, as PEM [env: NATS_CA]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand get" -l tls-cert -d 'Client certificate, as PEM [env: NATS_CERT]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand get" -l tls-key -d 'Key of the client certificate, as PEM [env: NATS_KEY]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand get" -l bucket -d 'The bucket [env: CONFHOT_BUCKET] [default: configs]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand get" -l timeout -d 'Deadline of a connect and of each request: 5s, 500ms, 1m30s [default: 5s]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand get" -l format -d 'How answers are written' -r -f -a "text\t''
+json\t''"
+complete -c confhot -n "__fish_confhot_using_subcommand get" -l color -d 'Colours; `auto` means on a terminal and without NO_COLOR' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c confhot -n "__fish_confhot_using_subcommand get" -l log-format -d 'How the log on stderr is written' -r -f -a "text\t''
+json\t''"
+complete -c confhot -n "__fish_confhot_using_subcommand get" -s q -l quiet -d 'Say errors only'
+complete -c confhot -n "__fish_confhot_using_subcommand get" -s v -l verbose -d 'Say more; twice for all that the libraries log'
+complete -c confhot -n "__fish_confhot_using_subcommand get" -s h -l help -d 'Print help'
+complete -c confhot -n "__fish_confhot_using_subcommand put" -l as -d 'The document\'s format: toml, json or yaml' -r
+complete -c confhot -n "__fish_confhot_using_subcommand put" -l expect -d 'Compare and set: only if the key is at this revision; 0 means that it has no live value' -r
+complete -c confhot -n "__fish_confhot_using_subcommand put" -l message -d 'Why, for the history' -r
+complete -c confhot -n "__fish_confhot_using_subcommand put" -l server -d 'NATS servers, separated by commas [env: CONFHOT_SERVER, else NATS_URL] [default: nats://127.0.0.1:4222]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand put" -l context -d 'A context of the `nats` CLI [env: NATS_CONTEXT] [default: the selected one, where no server is named otherwise]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand put" -l creds -d 'File with a user JWT and its seed [env: NATS_CREDS]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand put" -l nkey -d 'File with an nkey seed [env: NATS_NKEY]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand put" -l tls-ca -d 'Certificates of a private CA, as PEM [env: NATS_CA]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand put" -l tls-cert -d 'Client certificate, as PEM [env: NATS_CERT]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand put" -l tls-key -d 'Key of the client certificate, as PEM [env: NATS_KEY]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand put" -l bucket -d 'The bucket [env: CONFHOT_BUCKET] [default: configs]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand put" -l timeout -d 'Deadline of a connect and of each request: 5s, 500ms, 1m30s [default: 5s]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand put" -l format -d 'How answers are written' -r -f -a "text\t''
+json\t''"
+complete -c confhot -n "__fish_confhot_using_subcommand put" -l color -d 'Colours; `auto` means on a terminal and without NO_COLOR' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c confhot -n "__fish_confhot_using_subcommand put" -l log-format -d 'How the log on stderr is written' -r -f -a "text\t''
+json\t''"
+complete -c confhot -n "__fish_confhot_using_subcommand put" -l force -d 'Past a guard: publish an empty document'
+complete -c confhot -n "__fish_confhot_using_subcommand put" -s q -l quiet -d 'Say errors only'
+complete -c confhot -n "__fish_confhot_using_subcommand put" -s v -l verbose -d 'Say more; twice for all that the libraries log'
+complete -c confhot -n "__fish_confhot_using_subcommand put" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c confhot -n "__fish_confhot_using_subcommand diff" -l file -d 'Compare the head with a file (`-` for stdin)' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand diff" -l server -d 'NATS servers, separated by commas [env: CONFHOT_SERVER, else NATS_URL] [default: nats://127.0.0.1:4222]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand diff" -l context -d 'A context of the `nats` CLI [env: NATS_CONTEXT] [default: the selected one, where no server is named otherwise]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand diff" -l creds -d 'File with a user JWT and its seed [env: NATS_CREDS]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand diff" -l nkey -d 'File with an nkey seed [env: NATS_NKEY]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand diff" -l tls-ca -d 'Certificates of a private CA, as PEM [env: NATS_CA]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand diff" -l tls-cert -d 'Client certificate, as PEM [env: NATS_CERT]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand diff" -l tls-key -d 'Key of the client certificate, as PEM [env: NATS_KEY]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand diff" -l bucket -d 'The bucket [env: CONFHOT_BUCKET] [default: configs]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand diff" -l timeout -d 'Deadline of a connect and of each request: 5s, 500ms, 1m30s [default: 5s]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand diff" -l format -d 'How answers are written' -r -f -a "text\t''
+json\t''"
+complete -c confhot -n "__fish_confhot_using_subcommand diff" -l color -d 'Colours; `auto` means on a terminal and without NO_COLOR' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c confhot -n "__fish_confhot_using_subcommand diff" -l log-format -d 'How the log on stderr is written' -r -f -a "text\t''
+json\t''"
+complete -c confhot -n "__fish_confhot_using_subcommand diff" -l structural -d 'By meaning instead of by line'
+complete -c confhot -n "__fish_confhot_using_subcommand diff" -s q -l quiet -d 'Say errors only'
+complete -c confhot -n "__fish_confhot_using_subcommand diff" -s v -l verbose -d 'Say more; twice for all that the libraries log'
+complete -c confhot -n "__fish_confhot_using_subcommand diff" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c confhot -n "__fish_confhot_using_subcommand history" -l limit -d 'At most so many revisions' -r
+complete -c confhot -n "__fish_confhot_using_subcommand history" -l server -d 'NATS servers, separated by commas [env: CONFHOT_SERVER, else NATS_URL] [default: nats://127.0.0.1:4222]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand history" -l context -d 'A context of the `nats` CLI [env: NATS_CONTEXT] [default: the selected one, where no server is named otherwise]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand history" -l creds -d 'File with a user JWT and its seed [env: NATS_CREDS]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand history" -l nkey -d 'File with an nkey seed [env: NATS_NKEY]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand history" -l tls-ca -d 'Certificates of a private CA, as PEM [env: NATS_CA]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand history" -l tls-cert -d 'Client certificate, as PEM [env: NATS_CERT]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand history" -l tls-key -d 'Key of the client certificate, as PEM [env: NATS_KEY]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand history" -l bucket -d 'The bucket [env: CONFHOT_BUCKET] [default: configs]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand history" -l timeout -d 'Deadline of a connect and of each request: 5s, 500ms, 1m30s [default: 5s]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand history" -l format -d 'How answers are written' -r -f -a "text\t''
+json\t''"
+complete -c confhot -n "__fish_confhot_using_subcommand history" -l color -d 'Colours; `auto` means on a terminal and without NO_COLOR' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c confhot -n "__fish_confhot_using_subcommand history" -l log-format -d 'How the log on stderr is written' -r -f -a "text\t''
+json\t''"
+complete -c confhot -n "__fish_confhot_using_subcommand history" -s q -l quiet -d 'Say errors only'
+complete -c confhot -n "__fish_confhot_using_subcommand history" -s v -l verbose -d 'Say more; twice for all that the libraries log'
+complete -c confhot -n "__fish_confhot_using_subcommand history" -s h -l help -d 'Print help'
+complete -c confhot -n "__fish_confhot_using_subcommand keys" -l server -d 'NATS servers, separated by commas [env: CONFHOT_SERVER, else NATS_URL] [default: nats://127.0.0.1:4222]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand keys" -l context -d 'A context of the `nats` CLI [env: NATS_CONTEXT] [default: the selected one, where no server is named otherwise]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand keys" -l creds -d 'File with a user JWT and its seed [env: NATS_CREDS]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand keys" -l nkey -d 'File with an nkey seed [env: NATS_NKEY]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand keys" -l tls-ca -d 'Certificates of a private CA, as PEM [env: NATS_CA]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand keys" -l tls-cert -d 'Client certificate, as PEM [env: NATS_CERT]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand keys" -l tls-key -d 'Key of the client certificate, as PEM [env: NATS_KEY]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand keys" -l bucket -d 'The bucket [env: CONFHOT_BUCKET] [default: configs]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand keys" -l timeout -d 'Deadline of a connect and of each request: 5s, 500ms, 1m30s [default: 5s]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand keys" -l format -d 'How answers are written' -r -f -a "text\t''
+json\t''"
+complete -c confhot -n "__fish_confhot_using_subcommand keys" -l color -d 'Colours; `auto` means on a terminal and without NO_COLOR' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c confhot -n "__fish_confhot_using_subcommand keys" -l log-format -d 'How the log on stderr is written' -r -f -a "text\t''
+json\t''"
+complete -c confhot -n "__fish_confhot_using_subcommand keys" -s q -l quiet -d 'Say errors only'
+complete -c confhot -n "__fish_confhot_using_subcommand keys" -s v -l verbose -d 'Say more; twice for all that the libraries log'
+complete -c confhot -n "__fish_confhot_using_subcommand keys" -s h -l help -d 'Print help'
+complete -c confhot -n "__fish_confhot_using_subcommand delete" -l server -d 'NATS servers, separated by commas [env: CONFHOT_SERVER, else NATS_URL] [default: nats://127.0.0.1:4222]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand delete" -l context -d 'A context of the `nats` CLI [env: NATS_CONTEXT] [default: the selected one, where no server is named otherwise]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand delete" -l creds -d 'File with a user JWT and its seed [env: NATS_CREDS]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand delete" -l nkey -d 'File with an nkey seed [env: NATS_NKEY]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand delete" -l tls-ca -d 'Certificates of a private CA, as PEM [env: NATS_CA]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand delete" -l tls-cert -d 'Client certificate, as PEM [env: NATS_CERT]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand delete" -l tls-key -d 'Key of the client certificate, as PEM [env: NATS_KEY]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand delete" -l bucket -d 'The bucket [env: CONFHOT_BUCKET] [default: configs]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand delete" -l timeout -d 'Deadline of a connect and of each request: 5s, 500ms, 1m30s [default: 5s]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand delete" -l format -d 'How answers are written' -r -f -a "text\t''
+json\t''"
+complete -c confhot -n "__fish_confhot_using_subcommand delete" -l color -d 'Colours; `auto` means on a terminal and without NO_COLOR' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c confhot -n "__fish_confhot_using_subcommand delete" -l log-format -d 'How the log on stderr is written' -r -f -a "text\t''
+json\t''"
+complete -c confhot -n "__fish_confhot_using_subcommand delete" -s y -l yes -d 'Do not ask'
+complete -c confhot -n "__fish_confhot_using_subcommand delete" -s q -l quiet -d 'Say errors only'
+complete -c confhot -n "__fish_confhot_using_subcommand delete" -s v -l verbose -d 'Say more; twice for all that the libraries log'
+complete -c confhot -n "__fish_confhot_using_subcommand delete" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c confhot -n "__fish_confhot_using_subcommand watch" -l server -d 'NATS servers, separated by commas [env: CONFHOT_SERVER, else NATS_URL] [default: nats://127.0.0.1:4222]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand watch" -l context -d 'A context of the `nats` CLI [env: NATS_CONTEXT] [default: the selected one, where no server is named otherwise]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand watch" -l creds -d 'File with a user JWT and its seed [env: NATS_CREDS]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand watch" -l nkey -d 'File with an nkey seed [env: NATS_NKEY]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand watch" -l tls-ca -d 'Certificates of a private CA, as PEM [env: NATS_CA]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand watch" -l tls-cert -d 'Client certificate, as PEM [env: NATS_CERT]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand watch" -l tls-key -d 'Key of the client certificate, as PEM [env: NATS_KEY]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand watch" -l bucket -d 'The bucket [env: CONFHOT_BUCKET] [default: configs]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand watch" -l timeout -d 'Deadline of a connect and of each request: 5s, 500ms, 1m30s [default: 5s]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand watch" -l format -d 'How answers are written' -r -f -a "text\t''
+json\t''"
+complete -c confhot -n "__fish_confhot_using_subcommand watch" -l color -d 'Colours; `auto` means on a terminal and without NO_COLOR' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c confhot -n "__fish_confhot_using_subcommand watch" -l log-format -d 'How the log on stderr is written' -r -f -a "text\t''
+json\t''"
+complete -c confhot -n "__fish_confhot_using_subcommand watch" -s q -l quiet -d 'Say errors only'
+complete -c confhot -n "__fish_confhot_using_subcommand watch" -s v -l verbose -d 'Say more; twice for all that the libraries log'
+complete -c confhot -n "__fish_confhot_using_subcommand watch" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c confhot -n "__fish_confhot_using_subcommand validate" -l server -d 'NATS servers, separated by commas [env: CONFHOT_SERVER, else NATS_URL] [default: nats://127.0.0.1:4222]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand validate" -l context -d 'A context of the `nats` CLI [env: NATS_CONTEXT] [default: the selected one, where no server is named otherwise]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand validate" -l creds -d 'File with a user JWT and its seed [env: NATS_CREDS]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand validate" -l nkey -d 'File with an nkey seed [env: NATS_NKEY]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand validate" -l tls-ca -d 'Certificates of a private CA, as PEM [env: NATS_CA]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand validate" -l tls-cert -d 'Client certificate, as PEM [env: NATS_CERT]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand validate" -l tls-key -d 'Key of the client certificate, as PEM [env: NATS_KEY]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand validate" -l bucket -d 'The bucket [env: CONFHOT_BUCKET] [default: configs]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand validate" -l timeout -d 'Deadline of a connect and of each request: 5s, 500ms, 1m30s [default: 5s]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand validate" -l format -d 'How answers are written' -r -f -a "text\t''
+json\t''"
+complete -c confhot -n "__fish_confhot_using_subcommand validate" -l color -d 'Colours; `auto` means on a terminal and without NO_COLOR' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c confhot -n "__fish_confhot_using_subcommand validate" -l log-format -d 'How the log on stderr is written' -r -f -a "text\t''
+json\t''"
+complete -c confhot -n "__fish_confhot_using_subcommand validate" -s q -l quiet -d 'Say errors only'
+complete -c confhot -n "__fish_confhot_using_subcommand validate" -s v -l verbose -d 'Say more; twice for all that the libraries log'
+complete -c confhot -n "__fish_confhot_using_subcommand validate" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c confhot -n "__fish_confhot_using_subcommand completions" -l server -d 'NATS servers, separated by commas [env: CONFHOT_SERVER, else NATS_URL] [default: nats://127.0.0.1:4222]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand completions" -l context -d 'A context of the `nats` CLI [env: NATS_CONTEXT] [default: the selected one, where no server is named otherwise]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand completions" -l creds -d 'File with a user JWT and its seed [env: NATS_CREDS]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand completions" -l nkey -d 'File with an nkey seed [env: NATS_NKEY]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand completions" -l tls-ca -d 'Certificates of a private CA, as PEM [env: NATS_CA]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand completions" -l tls-cert -d 'Client certificate, as PEM [env: NATS_CERT]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand completions" -l tls-key -d 'Key of the client certificate, as PEM [env: NATS_KEY]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand completions" -l bucket -d 'The bucket [env: CONFHOT_BUCKET] [default: configs]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand completions" -l timeout -d 'Deadline of a connect and of each request: 5s, 500ms, 1m30s [default: 5s]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand completions" -l format -d 'How answers are written' -r -f -a "text\t''
+json\t''"
+complete -c confhot -n "__fish_confhot_using_subcommand completions" -l color -d 'Colours; `auto` means on a terminal and without NO_COLOR' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c confhot -n "__fish_confhot_using_subcommand completions" -l log-format -d 'How the log on stderr is written' -r -f -a "text\t''
+json\t''"
+complete -c confhot -n "__fish_confhot_using_subcommand completions" -s q -l quiet -d 'Say errors only'
+complete -c confhot -n "__fish_confhot_using_subcommand completions" -s v -l verbose -d 'Say more; twice for all that the libraries log'
+complete -c confhot -n "__fish_confhot_using_subcommand completions" -s h -l help -d 'Print help'
+complete -c confhot -n "__fish_confhot_using_subcommand man" -l dir -d 'Write confhot.1 and a page for each verb (confhot-get.1, …) into this directory, which is made if missing' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand man" -l server -d 'NATS servers, separated by commas [env: CONFHOT_SERVER, else NATS_URL] [default: nats://127.0.0.1:4222]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand man" -l context -d 'A context of the `nats` CLI [env: NATS_CONTEXT] [default: the selected one, where no server is named otherwise]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand man" -l creds -d 'File with a user JWT and its seed [env: NATS_CREDS]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand man" -l nkey -d 'File with an nkey seed [env: NATS_NKEY]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand man" -l tls-ca -d 'Certificates of a private CA, as PEM [env: NATS_CA]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand man" -l tls-cert -d 'Client certificate, as PEM [env: NATS_CERT]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand man" -l tls-key -d 'Key of the client certificate, as PEM [env: NATS_KEY]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand man" -l bucket -d 'The bucket [env: CONFHOT_BUCKET] [default: configs]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand man" -l timeout -d 'Deadline of a connect and of each request: 5s, 500ms, 1m30s [default: 5s]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand man" -l format -d 'How answers are written' -r -f -a "text\t''
+json\t''"
+complete -c confhot -n "__fish_confhot_using_subcommand man" -l color -d 'Colours; `auto` means on a terminal and without NO_COLOR' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c confhot -n "__fish_confhot_using_subcommand man" -l log-format -d 'How the log on stderr is written' -r -f -a "text\t''
+json\t''"
+complete -c confhot -n "__fish_confhot_using_subcommand man" -s q -l quiet -d 'Say errors only'
+complete -c confhot -n "__fish_confhot_using_subcommand man" -s v -l verbose -d 'Say more; twice for all that the libraries log'
+complete -c confhot -n "__fish_confhot_using_subcommand man" -s h -l help -d 'Print help'
