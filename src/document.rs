@@ -89,8 +89,14 @@ impl Digest {
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Not a `write!` for each byte: a digest is written for each document that is published.
+        let mut hex = [0; 64];
+        for (pair, byte) in hex.chunks_exact_mut(2).zip(self.0) {
+            pair[0] = b"0123456789abcdef"[usize::from(byte >> 4)];
+            pair[1] = b"0123456789abcdef"[usize::from(byte & 15)];
+        }
         f.write_str("sha256:")?;
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.write_str(str::from_utf8(&hex).unwrap_or_default())
     }
 }
 
@@ -174,8 +180,8 @@ impl Document {
     /// # Errors
     /// Whatever makes the text invalid. [`ParseError::is_empty`] tells an empty document from a broken one.
     pub fn parse(bytes: Bytes, format: Format) -> Result<Document, ParseError> {
-        let (value, exact) = parse::value(&bytes, format)?;
-        Ok(Document { digest: Digest::of(&bytes), bytes, format, value, exact })
+        let digest = Digest::of(&bytes);
+        Document::parse_hashed(bytes, digest, format, false)
     }
 
     /// As [`Document::parse`], but an empty text (nothing, or only white space and comments) is the empty table in
@@ -184,11 +190,23 @@ impl Document {
     /// # Errors
     /// Whatever else makes the text invalid.
     pub fn parse_or_empty(bytes: Bytes, format: Format) -> Result<Document, ParseError> {
+        let digest = Digest::of(&bytes);
+        Document::parse_hashed(bytes, digest, format, true)
+    }
+
+    /// As [`Document::parse`], or with `or_empty` as [`Document::parse_or_empty`], for a caller that has the digest of
+    /// `bytes` already: over a whole directory it costs as much as the parsing.
+    pub(crate) fn parse_hashed(
+        bytes: Bytes,
+        digest: Digest,
+        format: Format,
+        or_empty: bool,
+    ) -> Result<Document, ParseError> {
         let (value, exact) = match parse::value(&bytes, format) {
-            Err(error) if error.is_empty() => (Value::Object(Default::default()), true),
+            Err(error) if or_empty && error.is_empty() => (Value::Object(Default::default()), true),
             parsed => parsed?,
         };
-        Ok(Document { digest: Digest::of(&bytes), bytes, format, value, exact })
+        Ok(Document { bytes, format, digest, value, exact })
     }
 
     /// Parses `bytes` as the first of JSON, TOML, YAML that takes them.

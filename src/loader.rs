@@ -222,7 +222,7 @@ pub struct Loader {
     /// Which directory this is, whoever runs the loader and whenever (`Confhot-Source`).
     id: String,
     observe: Observe,
-    files: BTreeMap<PathBuf, File>,
+    files: HashMap<PathBuf, File>,
     /// Which files claim a key: more than one is refused.
     claims: HashMap<Key, BTreeSet<PathBuf>>,
     published: HashMap<Key, Published>,
@@ -305,7 +305,7 @@ impl Loader {
             checkout,
             id,
             observe: Box::new(observe),
-            files: BTreeMap::new(),
+            files: HashMap::new(),
             claims: HashMap::new(),
             published: HashMap::new(),
             dirty: BTreeMap::new(),
@@ -421,12 +421,7 @@ impl Loader {
         let observed = observed && (changed || kept.unwrap_or(false));
         file.refused = false;
         let Role::Document(format) = Role::of(path.file_name()?.to_str()?) else { return None };
-        let parsed = if self.options.allow_empty {
-            Document::parse_or_empty(bytes, format)
-        } else {
-            Document::parse(bytes, format)
-        };
-        match parsed {
+        match Document::parse_hashed(bytes, digest, format, self.options.allow_empty) {
             Ok(document) => Some(Candidate { path: path.to_owned(), key, document, seen, observed }),
             Err(error) => {
                 self.refuse(Some(key), Some(path), error.into());

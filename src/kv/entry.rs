@@ -293,15 +293,15 @@ fn header_text(value: &str) -> std::borrow::Cow<'_, str> {
 
 /// A word that no other process picks: 96 random bits.
 pub(super) fn attempt_id() -> String {
-    let mut bits = [0_u8; 12];
+    let mut bits = [0_u8; 16];
     // Without randomness the words still differ from each other, which is all that one process needs.
-    if getrandom::fill(&mut bits).is_err() {
+    if getrandom::fill(&mut bits[4..]).is_err() {
         static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
         let next = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        bits[..4].copy_from_slice(&std::process::id().to_be_bytes());
-        bits[4..].copy_from_slice(&next.to_be_bytes());
+        bits[4..8].copy_from_slice(&std::process::id().to_be_bytes());
+        bits[8..].copy_from_slice(&next.to_be_bytes());
     }
-    bits.iter().map(|byte| format!("{byte:02x}")).collect()
+    format!("{:024x}", u128::from_be_bytes(bits))
 }
 
 /// One revision of one key: its bytes, when the server stored it, and where it came from.

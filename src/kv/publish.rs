@@ -365,7 +365,7 @@ impl Bucket {
         Bulk {
             bucket: self.clone(),
             atomic,
-            pace: Pace::default(),
+            pace: Pace::Timing { since: Instant::now(), sent: 0 },
             batch: Vec::new(),
             batch_bytes: 0,
             flying: FuturesUnordered::new(),
@@ -416,13 +416,11 @@ pub struct Bulk {
     in_flight: usize,
 }
 
-#[derive(Default)]
 enum Pace {
-    #[default]
-    Unknown,
+    /// So many single writes were sent, the first of them then.
     Timing {
         since: Instant,
-        sent: usize,
+        sent: u32,
     },
     Single,
     Batches,
@@ -430,7 +428,7 @@ enum Pace {
 
 impl Bulk {
     /// Writes that are timed before the rest is sent.
-    const SAMPLE: usize = 48;
+    const SAMPLE: u32 = 16;
     /// Single writes under way at once.
     const WINDOW: usize = 512;
     /// Writes in one batch.
@@ -445,15 +443,17 @@ impl Bulk {
     /// Sends `write`, or keeps it for the next batch; waits while too many are under way.
     pub async fn push(&mut self, write: Write) {
         match &mut self.pace {
-            Pace::Unknown => self.pace = Pace::Timing { since: Instant::now(), sent: 1 },
-            Pace::Timing { since, sent } if *sent >= Self::SAMPLE => {
-                let since = *since;
-                self.land(0).await;
-                let slow = since.elapsed() > Self::SLOW * Self::SAMPLE as u32;
-                self.pace = if self.atomic && slow { Pace::Batches } else { Pace::Single };
+            Pace::Timing { sent: 0, since } => *since = Instant::now(),
+            Pace::Timing { sent: Self::SAMPLE, since } => {
+                // Not waited for any longer: that they take so long is the answer.
+                let until = *since + Self::SLOW * Self::SAMPLE;
+                let landed = tokio::time::timeout_at(until.into(), self.land(0)).await;
+                self.pace = if self.atomic && landed.is_err() { Pace::Batches } else { Pace::Single };
             }
-            Pace::Timing { sent, .. } => *sent += 1,
-            Pace::Single | Pace::Batches => {}
+            Pace::Timing { .. } | Pace::Single | Pace::Batches => {}
+        }
+        if let Pace::Timing { sent, .. } = &mut self.pace {
+            *sent += 1;
         }
         if matches!(self.pace, Pace::Batches) {
             self.batch_bytes += write.value.len();
