@@ -10,6 +10,7 @@ mod connection;
 mod entry;
 mod publish;
 mod read;
+mod status;
 mod tail;
 mod watch;
 
@@ -27,6 +28,7 @@ pub use connection::{Connect, ConnectError, Connection, Credentials, Link, OLDES
 pub use entry::{ChangeSet, Entry, InvalidKey, Key, Operation, Position, Provenance, Revision, Writer};
 pub use publish::{Bulk, Expect, PublishError, Published, Write};
 pub use read::Pattern;
+pub use status::{Announcer, Heard, Instance, Refused, Report, Standing, Status, Statuses, settling, token};
 pub use watch::{Floor, Seen, Watch};
 
 /// Revisions of each key that a bucket made by confhot keeps: the most that the server allows (ADR-8).
@@ -147,6 +149,8 @@ struct StreamInfo {
     config: stream::Config,
     created: String,
     state: StreamState,
+    /// The server's time; it tells one since 2.10.
+    ts: Option<jiff::Timestamp>,
 }
 
 #[derive(Deserialize)]
@@ -172,8 +176,13 @@ impl Bucket {
         if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_')) {
             return Err(BucketError::InvalidName(name.escape_debug().to_string()));
         }
+        Ok(Bucket::named(connection, name.to_owned()))
+    }
+
+    /// The bucket called `name`, which can be a bucket's name.
+    fn named(connection: Connection, name: String) -> Bucket {
         let api = connection.domain.as_ref().map_or("$JS.API.".to_owned(), |domain| format!("$JS.{domain}.API."));
-        Ok(Bucket(Arc::new(Inner { name: name.to_owned(), stream: format!("KV_{name}"), api, connection })))
+        Bucket(Arc::new(Inner { stream: format!("KV_{name}"), name, api, connection }))
     }
 
     /// The bucket's name.
@@ -195,11 +204,31 @@ impl Bucket {
         Ok(self.description(&info))
     }
 
-    /// Makes the bucket if there is none, and tells of what is there then. An existing one is used as it is.
+    /// The time by the clock of the stream's leader.
+    async fn server_time(&self) -> Result<jiff::Timestamp, BucketError> {
+        let info: StreamInfo = self.api(format!("STREAM.INFO.{}", self.0.stream), Vec::new()).await?;
+        Ok(info.ts.unwrap_or_else(jiff::Timestamp::now))
+    }
+
+    /// Makes the bucket if there is none, and the one that instances tell in what they run ([`Bucket::statuses`]), and
+    /// tells of what is there then. An existing one is used as it is.
     ///
     /// # Errors
     /// [`BucketError::Refused`] where the server cannot make it, say with as many replicas.
     pub async fn ensure(&self, settings: &Settings) -> Result<Description, BucketError> {
+        let mut told = self.ensure_values(settings).await?;
+        // Configuration arrives without it; only that it did is not known then.
+        match self.ensure_status(settings.replicas).await {
+            Ok(()) => {}
+            Err(error @ (BucketError::Refused { .. } | BucketError::Denied(_))) => {
+                told.differences.push(format!("no instance can tell what it runs: {error}"));
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(told)
+    }
+
+    async fn ensure_values(&self, settings: &Settings) -> Result<Description, BucketError> {
         match self.describe().await {
             Err(BucketError::Missing(_)) => {}
             known => return known,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use async_nats::HeaderMap;
 use bytes::Bytes;
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::document::{Digest, Format};
 
@@ -120,7 +120,7 @@ impl FromStr for Key {
 ///
 /// Counts writes to the *bucket*, not to one key: the revisions of a key increase but have gaps. Assigned by the server
 /// (the stream sequence, ADR-8), from 1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Revision(pub u64);
 

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::entry::attempt_id;
+use super::tail::Tail;
 use super::{Bucket, BucketError, Entry, InvalidKey, Key, Operation, Revision, by_last, code};
 
 /// Which keys: a key, or one with `*` for a token and `>` for the rest.
@@ -35,6 +36,11 @@ impl Pattern {
                 .map_err(|error| InvalidKey { text: text.escape_debug().to_string(), ..error })?;
         }
         Ok(Pattern(text.to_owned()))
+    }
+
+    /// The pattern `text`, which is one.
+    pub(super) fn raw(text: String) -> Pattern {
+        Pattern(text)
     }
 
     /// The pattern as text.
@@ -98,6 +104,35 @@ impl Bucket {
             entries.extend(batch.into_iter().filter(|entry| entry.revision < head.revision));
         }
         entries.push(head);
+        entries.reverse();
+        Ok(entries)
+    }
+
+    /// The retained documents of `key` below revision `before`, newest first, tombstones left out.
+    ///
+    /// By a consumer that the right to can be limited to this one key, so that a service may read it.
+    ///
+    /// # Errors
+    /// [`BucketError`].
+    pub async fn older(&self, key: &Key, before: Revision) -> Result<Vec<Entry>, BucketError> {
+        let connection = &self.0.connection;
+        let mut tail = Tail::consumer(self, &Pattern::from(key), Some(0)).await?;
+        let mut entries = Vec::new();
+        // It ends with `before` itself, or with what replaced it.
+        let read = tokio::time::timeout(connection.timeout, async {
+            while let Ok(entry) = tail.next().await
+                && entry.revision < before
+            {
+                entries.push(entry);
+            }
+        })
+        .await;
+        tail.close().await;
+        if read.is_err() {
+            let (servers, after) = (connection.servers().to_owned(), connection.timeout);
+            return Err(BucketError::TimedOut { servers, after });
+        }
+        entries.retain(|entry| entry.operation == Operation::Put);
         entries.reverse();
         Ok(entries)
     }
