@@ -32,6 +32,7 @@
 
 mod state;
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -45,9 +46,12 @@ use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
 
 use crate::document::{Digest, Document, Format, ParseError};
-use crate::kv::{Bucket, Entry, Floor, Key, Operation, Revision, Seen, Watch};
+use crate::kv::{
+    Announcer, Bucket, Entry, Floor, Instance, Key, Operation, Refused, Report, Revision, Seen, Standing, Watch,
+};
 
 pub use state::{StateDir, StateError};
 
@@ -55,7 +59,8 @@ pub use state::{StateDir, StateError};
 pub struct Live<T> {
     shared: Arc<Shared<T>>,
     swapped: watch::Receiver<u64>,
-    _task: JoinSet<()>,
+    stop: CancellationToken,
+    task: JoinSet<()>,
 }
 
 struct Shared<T> {
@@ -104,6 +109,15 @@ pub enum RejectionKind {
     Invalid,
     /// Something that it names cannot be reached now: tried again with backoff while it is the newest revision.
     Unavailable,
+}
+
+impl fmt::Display for RejectionKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            RejectionKind::Invalid => "invalid",
+            RejectionKind::Unavailable => "unavailable",
+        })
+    }
 }
 
 impl Rejection {
@@ -211,6 +225,7 @@ pub struct Builder<T> {
     check: Option<Check<T>>,
     observe: Observe,
     state: Option<StateDir>,
+    instance: Option<Instance>,
 }
 
 impl<T: DeserializeOwned + Send + Sync + 'static> Live<T> {
@@ -235,6 +250,7 @@ impl<T: Send + Sync + 'static> Live<T> {
             check: None,
             observe: Arc::new(|_| {}),
             state: None,
+            instance: None,
         }
     }
 
@@ -267,6 +283,13 @@ impl<T: Send + Sync + 'static> Live<T> {
         if self.swapped.changed().await.is_err() {
             std::future::pending::<()>().await;
         }
+    }
+
+    /// Stops following the key, and tells those who wait for this instance that it left. Dropped without this, it looks
+    /// like one that died.
+    pub async fn close(mut self) {
+        self.stop.cancel();
+        while self.task.join_next().await.is_some() {}
     }
 
     /// A reader of the same value, for another task or thread.
@@ -326,14 +349,33 @@ impl<T: Send + Sync + 'static> Builder<T> {
         self
     }
 
+    /// Tells as `instance` which revision serves here, and which was rejected and why: what `confhot status` and
+    /// `--wait` read. It needs the right to publish `$KV.<bucket>_status.<key>.<instance>`.
+    pub fn announce(mut self, instance: Instance) -> Builder<T> {
+        self.instance = Some(instance);
+        self
+    }
+
     /// Starts to follow the key. Must be called within a tokio runtime.
     pub fn start(self) -> Live<T> {
         let (swaps, swapped) = watch::channel(0);
         let shared = Arc::new(Shared { serving: ArcSwapOption::empty(), state: watch::Sender::new(State::default()) });
-        let engine = Engine { shared: shared.clone(), swaps, builder: self, identity: None, pending: None };
+        let announcer = self.instance.clone().map(|instance| Announcer::start(&self.bucket, &self.key, instance));
+        let engine = Engine {
+            shared: shared.clone(),
+            swaps,
+            builder: self,
+            announcer,
+            identity: None,
+            pending: None,
+            older: VecDeque::new(),
+            stepped_back: false,
+            removed: false,
+        };
+        let stop = CancellationToken::new();
         let mut task = JoinSet::new();
-        task.spawn(engine.run());
-        Live { shared, swapped, _task: task }
+        task.spawn(engine.run(stop.clone()));
+        Live { shared, swapped, stop, task }
     }
 }
 
@@ -349,9 +391,16 @@ struct Engine<T> {
     shared: Arc<Shared<T>>,
     swaps: watch::Sender<u64>,
     builder: Builder<T>,
+    announcer: Option<Announcer>,
     /// The bucket that entries come from now.
     identity: Option<Arc<str>>,
     pending: Option<Pending>,
+    /// Older revisions to start on, newest first, while the newest one was refused and nothing serves.
+    older: VecDeque<Entry>,
+    /// Whether what serves is one of them.
+    stepped_back: bool,
+    /// Whether the newest revision is a tombstone.
+    removed: bool,
 }
 
 /// What is to be done with an offered value.
@@ -380,12 +429,31 @@ pub fn document_of(entry: &Entry, before: Option<Format>) -> Result<Document, Pa
 }
 
 impl<T: Send + Sync + 'static> Engine<T> {
-    async fn run(mut self) {
+    async fn run(mut self, stop: CancellationToken) {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => {}
+            () = self.follow() => {}
+        }
+        if let Some(announcer) = self.announcer {
+            announcer.goodbye().await;
+        }
+    }
+
+    async fn follow(&mut self) {
         let floor = self.start_from_state().await;
         let mut watch = Watch::start(&self.builder.bucket, &self.builder.key, floor);
         loop {
+            self.announce();
             let due = self.pending.as_ref().map_or_else(Instant::now, |pending| pending.due);
+            let twin = async {
+                match &mut self.announcer {
+                    Some(announcer) => announcer.twin().await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
+                biased;
                 seen = watch.next() => match seen {
                     Some(seen) => self.seen(seen).await,
                     None => return,
@@ -395,6 +463,9 @@ impl<T: Send + Sync + 'static> Engine<T> {
                         self.offer(pending.entry, pending.from, false, pending.attempts + 1).await;
                     }
                 }
+                text = twin => self.tell(&Event::Trouble(text)),
+                // One older revision at a time, so that a newer one need not wait for all of them.
+                () = std::future::ready(()), if !self.older.is_empty() => self.step_back().await,
             }
         }
     }
@@ -424,6 +495,8 @@ impl<T: Send + Sync + 'static> Engine<T> {
                     state.confirmed_at = Some(Timestamp::now());
                 });
                 self.pending = None;
+                self.older.clear();
+                self.removed = entry.operation == Operation::Delete;
                 match entry.operation {
                     Operation::Put => self.offer(entry, Origin::Server, live, 0).await,
                     Operation::Delete => {
@@ -486,12 +559,66 @@ impl<T: Send + Sync + 'static> Engine<T> {
                 if attempts == 0 || kind == RejectionKind::Invalid {
                     self.tell(&Event::Rejected { revision, digest, rejection, serving });
                 }
+                if attempts == 0 && from == Origin::Server && serving.is_none() {
+                    self.look_back(&entry).await;
+                }
                 if kind == RejectionKind::Unavailable {
                     let due = Instant::now() + backoff(attempts);
                     self.pending = Some(Pending { entry, from, attempts, due });
                 }
             }
         }
+    }
+
+    /// Finds what was stored before a revision that was refused while nothing serves: a process that starts must not be
+    /// worse off than one that was running.
+    async fn look_back(&mut self, refused: &Entry) {
+        match self.builder.bucket.older(&refused.key, refused.revision).await {
+            Ok(older) => {
+                let digest = refused.digest();
+                self.older = older.into_iter().filter(|entry| entry.digest() != digest).collect();
+            }
+            Err(error) => self.tell(&Event::Trouble(format!("cannot read older revisions to start on: {error}"))),
+        }
+    }
+
+    /// Serves the next older revision if it can be used. The newest one stays rejected, and an unavailable one is still
+    /// tried again.
+    async fn step_back(&mut self) {
+        let Some(entry) = self.older.pop_front() else { return };
+        let digest = entry.digest();
+        if let Ok(new) = self.prove(&entry, digest, None).await {
+            self.older.clear();
+            self.stepped_back = true;
+            let at = new.applied_at;
+            self.shared.serving.store(Some(new));
+            self.update(|state| (state.revision, state.digest) = (Some(entry.revision), Some(digest)));
+            self.swaps.send_modify(|swaps| *swaps += 1);
+            self.applied(&entry, digest, Origin::Server, false, at);
+        }
+    }
+
+    /// Tells who asks what this process runs.
+    fn announce(&self) {
+        let Some(announcer) = &self.announcer else { return };
+        let state = self.shared.state.borrow();
+        let standing = match (&state.rejected, state.revision) {
+            (Some(_), _) if !self.stepped_back => Standing::Rejected,
+            (None, Some(revision)) if self.removed || state.newest == Some(revision) => Standing::Applied,
+            _ => Standing::Behind,
+        };
+        let rejected = state.rejected.as_ref().map(|(revision, rejection)| Refused {
+            revision: *revision,
+            kind: rejection.kind.to_string(),
+            reason: rejection.reason.clone(),
+        });
+        announcer.tell(Report {
+            revision: state.revision,
+            digest: state.digest,
+            newest: state.newest,
+            state: standing,
+            rejected,
+        });
     }
 
     async fn prove(
@@ -514,7 +641,8 @@ impl<T: Send + Sync + 'static> Engine<T> {
         Ok(new)
     }
 
-    fn move_on(&self, entry: &Entry, from: Origin) {
+    fn move_on(&mut self, entry: &Entry, from: Origin) {
+        self.stepped_back = false;
         let (revision, digest) = (entry.revision, entry.digest());
         self.update(|state| {
             state.revision = Some(revision);
