@@ -8,7 +8,7 @@
 //! - pure, no async, no I/O, no clock: [`document`], [`diff`]
 //! - adapters, one outside system each: [`kv`] (NATS), [`source`] (a directory), [`checkout`] (git), [`server`] (a
 //!   private nats-server), [`child`] (processes that do not outlive this one)
-//! - engines, the long-running loops: [`loader`], [`live`]
+//! - engines, the long-running loops: [`loader`], [`live`], [`wait`]
 //! - the binary: `main`, `cli`, `commands`, `output`
 //!
 //! # Rules
@@ -33,3 +33,4 @@ pub mod loader;
 #[cfg(feature = "cli")]
 pub mod server;
 pub mod source;
+pub mod wait;

@@ -1,0 +1,512 @@
+//! Waiting until every instance runs what was published: who was live when it was stored, and what became of each.
+//!
+//! A yes is only said when every one of them said so itself. What is heard live makes it quick; the records that the
+//! server keeps ([`Bucket::statuses`]) are read again at a slow pace, so that nothing hangs on a message that was lost.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use crate::kv::{Bucket, BucketError, Heard, Key, Revision, Status, Statuses, settling};
+
+/// An instance that was not heard for this long, while a server was connected, is gone.
+const GONE: Duration = Duration::from_secs(15);
+
+/// When the records are read again: once soon, and then at this pace.
+const FIRST_LOOK: Duration = Duration::from_millis(250);
+const PACE: Duration = Duration::from_secs(1);
+
+/// What became of one instance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fate {
+    /// Nothing yet.
+    Waiting,
+    /// It serves the revision, or did.
+    Applied,
+    /// It refused the revision, and why.
+    Rejected(String),
+    /// It said goodbye first.
+    Left,
+    /// It was not heard any more, or not in time.
+    Missing,
+}
+
+/// One instance that is waited for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// The key.
+    pub key: Key,
+    /// The instance's id.
+    pub instance: String,
+    /// What became of it.
+    pub fate: Fate,
+}
+
+/// What it came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Verdict {
+    /// Every instance that was waited for applied its revision, and there were enough of them.
+    Applied,
+    /// An instance refused it.
+    Rejected,
+    /// An instance that had not applied it runs, or refused, a newer one.
+    Superseded(Key, Revision),
+    /// Not all of them said in time that they did.
+    NotInTime,
+    /// No instance is known.
+    Nobody,
+}
+
+/// Who was waited for, what became of each, and what that comes to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Outcome {
+    /// What it comes to.
+    pub verdict: Verdict,
+    /// Each instance, ordered by key and id.
+    pub members: Vec<Member>,
+    /// Keys that no instance follows.
+    pub unread: Vec<Key>,
+}
+
+/// A wait that has taken note of who is live.
+#[derive(Debug)]
+pub struct Wait {
+    bucket: Bucket,
+    key: Option<Key>,
+    statuses: Statuses,
+    known: HashMap<Name, (Status, Instant)>,
+    until: Instant,
+}
+
+/// A key, and an instance's id as one token.
+type Name = (Key, String);
+
+impl Wait {
+    /// Takes note of the live instances of `key`, or of all keys. To be called before anything is stored.
+    ///
+    /// Shortly after a restart of the server it waits until the instances have had the time to come back. All of the
+    /// waiting, that of [`Wait::until_applied`] included, ends `patience` from now.
+    ///
+    /// # Errors
+    /// [`BucketError`] where they cannot be read.
+    pub async fn begin(bucket: &Bucket, key: Option<&Key>, patience: Duration) -> Result<Wait, BucketError> {
+        let until = Instant::now() + patience;
+        let statuses = bucket.follow_statuses(key).await?;
+        let mut wait = Wait { bucket: bucket.clone(), key: key.cloned(), statuses, known: HashMap::new(), until };
+        loop {
+            let settle = wait.look().await?;
+            match settle {
+                Some(left) if Instant::now() < until => {
+                    tokio::time::sleep_until(until.min(Instant::now() + left.min(PACE))).await;
+                }
+                _ => return Ok(wait),
+            }
+        }
+    }
+
+    /// The live instances that are known.
+    pub fn known(&self) -> impl Iterator<Item = &Status> {
+        self.known.values().map(|(status, _)| status)
+    }
+
+    /// Gives it at least `patience` from now.
+    pub fn extend(&mut self, patience: Duration) {
+        self.until = self.until.max(Instant::now() + patience);
+    }
+
+    /// Reads the records; gives how long the instances may still be on their way back.
+    async fn look(&mut self) -> Result<Option<Duration>, BucketError> {
+        let (statuses, now) = self.bucket.statuses(self.key.as_ref()).await?;
+        let settle = settling(&statuses, now);
+        let here = Instant::now();
+        for status in statuses {
+            let age = Duration::try_from(now.duration_since(status.seen)).unwrap_or_default();
+            let heard = here.checked_sub(age).unwrap_or(here);
+            self.note(status, heard);
+        }
+        Ok(settle)
+    }
+
+    fn note(&mut self, status: Status, heard: Instant) {
+        let name = (status.key.clone(), status.token());
+        match self.known.get(&name) {
+            Some((_, before)) if *before > heard => {}
+            _ => {
+                self.known.insert(name, (status, heard));
+            }
+        }
+    }
+
+    /// Waits until every instance that was live applied exactly the revision of `targets` that its key has there, or one
+    /// refused it, or something newer came, or the time is over; never longer. With `instances`, at least so many must
+    /// have applied it, those that started meanwhile included. `observe` is called with how many have applied it, and of
+    /// how many.
+    ///
+    /// Never fails: a server that is away is waited for like everybody else.
+    pub async fn until_applied(
+        &mut self,
+        targets: &[(Key, Revision)],
+        instances: Option<usize>,
+        mut observe: impl FnMut(usize, usize),
+    ) -> Outcome {
+        let began = Instant::now();
+        let mut tally = Tally::new(targets, instances);
+        let all = self.known.iter().map(|(name, (status, heard))| (name.clone(), status.clone(), *heard));
+        for (name, status, heard) in all.collect::<Vec<_>>() {
+            tally.join(&name, &status.instance.id, heard);
+            tally.hear(&name, &status, heard);
+        }
+        let mut link = self.bucket.connection().link();
+        let mut up_since = link.borrow_and_update().up.then(Instant::now);
+        let mut look = Instant::now() + FIRST_LOOK;
+        loop {
+            // What has arrived already counts before anything is decided.
+            while let Some(Some(heard)) = futures_util::FutureExt::now_or_never(self.statuses.next()) {
+                self.heard(&mut tally, heard, began, instances.is_some());
+            }
+            observe(tally.count(&Fate::Applied), tally.members.len());
+            let over = Instant::now() >= self.until;
+            if up_since.is_some_and(|since| since.elapsed() > GONE) {
+                tally.give_up_on_the_silent(Instant::now(), GONE);
+            }
+            if let Some(verdict) = tally.verdict(over) {
+                return tally.outcome(verdict);
+            }
+            tokio::select! {
+                biased;
+                heard = self.statuses.next() => match heard {
+                    Some(heard) => self.heard(&mut tally, heard, began, instances.is_some()),
+                    // The connection was closed under us: nobody will be heard any more.
+                    None => sleep_until(self.until).await,
+                },
+                changed = link.changed() => {
+                    let up = changed.is_ok() && link.borrow_and_update().up;
+                    up_since = up.then(|| up_since.unwrap_or_else(Instant::now));
+                    if changed.is_err() { sleep_until(self.until).await; }
+                }
+                () = sleep_until(look.min(self.until)) => {
+                    if Instant::now() >= look && timeout_at(self.until, self.look()).await.is_ok_and(|it| it.is_ok()) {
+                        let all = self.known.iter().map(|(name, (status, heard))| (name, status, *heard));
+                        for (name, status, heard) in all {
+                            if was_live(status, heard, began) || instances.is_some() {
+                                tally.join(name, &status.instance.id, heard);
+                            }
+                            tally.hear(name, status, heard);
+                        }
+                    }
+                    look = Instant::now() + PACE;
+                }
+            }
+        }
+    }
+
+    fn heard(&mut self, tally: &mut Tally, heard: Heard, began: Instant, all: bool) {
+        match heard {
+            Heard::Status(status) => {
+                let (name, now) = ((status.key.clone(), status.token()), Instant::now());
+                // It was away when the records were read, and live all the same.
+                if all || was_live(&status, now, began) {
+                    tally.join(&name, &status.instance.id, now);
+                }
+                tally.hear(&name, &status, now);
+                self.note(*status, now);
+            }
+            Heard::Goodbye { key, token } => {
+                let name = (key, token);
+                tally.goodbye(&name);
+                self.known.remove(&name);
+            }
+        }
+    }
+}
+
+/// Whether the process that told `status`, heard at `heard`, was there at `began`.
+fn was_live(status: &Status, heard: Instant, began: Instant) -> bool {
+    heard.checked_sub(status.up).is_none_or(|start| start <= began)
+}
+
+/// Who is waited for and what is known of each. Pure: time is handed in.
+#[derive(Debug)]
+struct Tally {
+    targets: HashMap<Key, Revision>,
+    wanted: Option<usize>,
+    members: BTreeMap<Name, Counted>,
+    superseded: Option<(Key, Revision)>,
+}
+
+#[derive(Debug)]
+struct Counted {
+    instance: String,
+    fate: Fate,
+    heard: Instant,
+    /// The process that speaks under this name, and the one before it.
+    processes: [Option<String>; 2],
+}
+
+impl Tally {
+    fn new(targets: &[(Key, Revision)], wanted: Option<usize>) -> Tally {
+        Tally { targets: targets.iter().cloned().collect(), wanted, members: BTreeMap::new(), superseded: None }
+    }
+
+    /// Waits for an instance too.
+    fn join(&mut self, name: &Name, instance: &str, heard: Instant) {
+        if self.targets.contains_key(&name.0) {
+            let new = || Counted { instance: instance.to_owned(), fate: Fate::Waiting, heard, processes: [None, None] };
+            self.members.entry(name.clone()).or_insert_with(new);
+        }
+    }
+
+    fn hear(&mut self, name: &Name, status: &Status, heard: Instant) {
+        let Some(target) = self.targets.get(&name.0).copied() else { return };
+        let Some(member) = self.members.get_mut(name) else { return };
+        member.heard = member.heard.max(heard);
+        if member.processes[0].as_ref() != Some(&status.process) {
+            // A new process under an old name was started again; one that comes back was never gone.
+            if member.processes[1].as_ref() == Some(&status.process) {
+                let reason = format!("two processes call themselves `{}`", member.instance);
+                member.fate = Fate::Rejected(reason);
+                return;
+            }
+            member.processes = [Some(status.process.clone()), member.processes[0].take()];
+        }
+        if matches!(member.fate, Fate::Applied | Fate::Rejected(_)) {
+            return;
+        }
+        let report = &status.report;
+        if let Some(refused) = report.rejected.as_ref().filter(|refused| refused.revision == target) {
+            member.fate = Fate::Rejected(refused.reason.clone());
+        } else if report.revision == Some(target) {
+            member.fate = Fate::Applied;
+        } else {
+            // It is there again, if it was given up.
+            member.fate = Fate::Waiting;
+            if let Some(newer) = report.newest.filter(|newest| *newest > target) {
+                self.superseded.get_or_insert((name.0.clone(), newer));
+            }
+        }
+    }
+
+    fn goodbye(&mut self, name: &Name) {
+        if let Some(member) = self.members.get_mut(name)
+            && matches!(member.fate, Fate::Waiting | Fate::Missing)
+        {
+            member.fate = Fate::Left;
+        }
+    }
+
+    fn give_up_on_the_silent(&mut self, now: Instant, after: Duration) {
+        for member in self.members.values_mut() {
+            if member.fate == Fate::Waiting && now.saturating_duration_since(member.heard) > after {
+                member.fate = Fate::Missing;
+            }
+        }
+    }
+
+    fn count(&self, fate: &Fate) -> usize {
+        self.members.values().filter(|member| member.fate == *fate).count()
+    }
+
+    /// What it comes to, if that is certain, or if the time is `over`.
+    fn verdict(&self, over: bool) -> Option<Verdict> {
+        let applied = self.count(&Fate::Applied);
+        if self.members.values().any(|member| matches!(member.fate, Fate::Rejected(_))) {
+            return Some(Verdict::Rejected);
+        }
+        if self.count(&Fate::Waiting) > 0 {
+            if let Some((key, newer)) = &self.superseded {
+                return Some(Verdict::Superseded(key.clone(), *newer));
+            }
+            return over.then_some(Verdict::NotInTime);
+        }
+        if self.wanted.is_some_and(|wanted| applied < wanted) {
+            return over.then_some(Verdict::NotInTime);
+        }
+        if self.count(&Fate::Missing) > 0 {
+            return Some(Verdict::NotInTime);
+        }
+        // Nobody is left who could say yes.
+        if applied == 0 && self.wanted != Some(0) {
+            return Some(Verdict::Nobody);
+        }
+        Some(Verdict::Applied)
+    }
+
+    fn members(&self) -> Vec<Member> {
+        let member = |((key, _), counted): (&Name, &Counted)| Member {
+            key: key.clone(),
+            instance: counted.instance.clone(),
+            fate: counted.fate.clone(),
+        };
+        self.members.iter().map(member).collect()
+    }
+
+    fn outcome(mut self, verdict: Verdict) -> Outcome {
+        for member in self.members.values_mut() {
+            if member.fate == Fate::Waiting {
+                member.fate = Fate::Missing;
+            }
+        }
+        let mut unread: Vec<_> =
+            self.targets.keys().filter(|key| !self.members.keys().any(|(of, _)| of == *key)).cloned().collect();
+        unread.sort();
+        Outcome { verdict, members: self.members(), unread }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kv::{Instance, Refused, Report, Standing};
+    use jiff::Timestamp;
+
+    fn key() -> Key {
+        Key::parse("service1").unwrap()
+    }
+
+    fn name(id: &str) -> Name {
+        (key(), id.to_owned())
+    }
+
+    fn at(process: &str, revision: u64, newest: u64) -> Status {
+        Status {
+            instance: Instance::new("service1", process, "host"),
+            key: key(),
+            report: Report {
+                revision: Some(Revision(revision)),
+                digest: None,
+                newest: Some(Revision(newest)),
+                state: Standing::Applied,
+                rejected: None,
+            },
+            seen: Timestamp::UNIX_EPOCH,
+            since: Timestamp::UNIX_EPOCH,
+            up: Duration::from_secs(60),
+            connected: Duration::from_secs(60),
+            process: process.to_owned(),
+        }
+    }
+
+    fn rejecting(process: &str, revision: u64) -> Status {
+        let mut status = at(process, revision - 1, revision);
+        let (kind, reason) = ("invalid".to_owned(), "no".to_owned());
+        status.report.rejected = Some(Refused { revision: Revision(revision), kind, reason });
+        status
+    }
+
+    /// A tally that waits for revision 7, of instances that serve revision 6.
+    fn tally(wanted: Option<usize>, ids: &[&str]) -> Tally {
+        let mut tally = Tally::new(&[(key(), Revision(7))], wanted);
+        for id in ids {
+            tally.join(&name(id), id, Instant::now());
+            tally.hear(&name(id), &at(id, 6, 6), Instant::now());
+        }
+        tally
+    }
+
+    #[test]
+    fn a_yes_takes_every_instance_that_was_live() {
+        let mut tally = tally(None, &["a", "b"]);
+
+        assert_eq!(tally.verdict(false), None);
+        tally.hear(&name("a"), &at("a", 7, 7), Instant::now());
+        assert_eq!(tally.verdict(false), None);
+        assert_eq!(tally.verdict(true), Some(Verdict::NotInTime));
+        tally.hear(&name("b"), &at("b", 7, 7), Instant::now());
+        assert_eq!(tally.verdict(false), Some(Verdict::Applied));
+    }
+
+    #[test]
+    fn the_first_rejection_ends_it() {
+        let mut tally = tally(None, &["a", "b"]);
+
+        tally.hear(&name("b"), &rejecting("b", 7), Instant::now());
+
+        assert_eq!(tally.verdict(false), Some(Verdict::Rejected));
+        let outcome = tally.outcome(Verdict::Rejected);
+        assert_eq!(outcome.members[0].fate, Fate::Missing);
+        assert_eq!(outcome.members[1].fate, Fate::Rejected("no".into()));
+    }
+
+    #[test]
+    fn a_rejection_of_an_earlier_revision_says_nothing_of_this_one() {
+        let mut tally = tally(None, &["a"]);
+
+        tally.hear(&name("a"), &rejecting("a", 6), Instant::now());
+
+        assert_eq!(tally.verdict(false), None);
+    }
+
+    #[test]
+    fn one_that_left_is_not_waited_for_but_the_last_one_leaves_nobody() {
+        let mut tally = tally(None, &["a", "b"]);
+
+        tally.goodbye(&name("a"));
+        tally.hear(&name("b"), &at("b", 7, 7), Instant::now());
+        assert_eq!(tally.verdict(false), Some(Verdict::Applied));
+
+        let mut tally = self::tally(None, &["a"]);
+        tally.goodbye(&name("a"));
+        assert_eq!(tally.verdict(false), Some(Verdict::Nobody));
+    }
+
+    #[test]
+    fn a_newer_revision_that_passed_an_instance_by_supersedes() {
+        let mut tally = tally(None, &["a", "b"]);
+        tally.hear(&name("a"), &at("a", 7, 7), Instant::now());
+
+        tally.hear(&name("b"), &at("b", 8, 8), Instant::now());
+        assert_eq!(tally.verdict(false), Some(Verdict::Superseded(key(), Revision(8))));
+
+        // One that applied this one before the newer one has done what was asked.
+        let mut tally = self::tally(None, &["a"]);
+        tally.hear(&name("a"), &at("a", 7, 7), Instant::now());
+        tally.hear(&name("a"), &at("a", 8, 8), Instant::now());
+        assert_eq!(tally.verdict(false), Some(Verdict::Applied));
+    }
+
+    #[test]
+    fn a_silent_instance_is_missing_and_one_that_is_heard_again_is_not() {
+        let mut tally = tally(None, &["a"]);
+        let later = Instant::now() + Duration::from_secs(16);
+
+        tally.give_up_on_the_silent(later, GONE);
+        assert_eq!(tally.verdict(false), Some(Verdict::NotInTime));
+        tally.hear(&name("a"), &at("a", 6, 6), later);
+        assert_eq!(tally.verdict(false), None);
+    }
+
+    #[test]
+    fn so_many_instances_as_were_asked_for_and_none_if_none_were() {
+        assert_eq!(tally(None, &[]).verdict(false), Some(Verdict::Nobody));
+        assert_eq!(tally(Some(0), &[]).verdict(false), Some(Verdict::Applied));
+
+        let mut tally = tally(Some(2), &["a"]);
+        tally.hear(&name("a"), &at("a", 7, 7), Instant::now());
+        assert_eq!(tally.verdict(false), None);
+        assert_eq!(tally.verdict(true), Some(Verdict::NotInTime));
+    }
+
+    #[test]
+    fn two_processes_under_one_name_are_told_apart_from_one_that_was_started_again() {
+        let mut tally = tally(None, &["a"]);
+        tally.hear(&name("a"), &at("a2", 6, 6), Instant::now());
+        assert_eq!(tally.verdict(false), None, "started again");
+
+        tally.hear(&name("a"), &at("a", 6, 6), Instant::now());
+        assert_eq!(tally.verdict(false), Some(Verdict::Rejected));
+    }
+
+    #[test]
+    fn an_instance_of_another_key_is_not_waited_for() {
+        let mut tally = tally(Some(0), &[]);
+        let other = (Key::parse("other").unwrap(), "a".to_owned());
+
+        tally.join(&other, "a", Instant::now());
+
+        assert_eq!(tally.verdict(false), Some(Verdict::Applied));
+        assert_eq!(tally.outcome(Verdict::Applied).unread, [key()]);
+    }
+}
