@@ -15,7 +15,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use confhot::kv::{Connect, Credentials};
 use jiff::SignedDuration;
 
-use crate::commands::{completions, delete, dev, diff, get, history, keys, loader, man, put, serve, validate, watch};
+use crate::commands::{
+    completions, delete, dev, diff, get, history, keys, loader, man, put, serve, status, validate, watch,
+};
 use context::Context;
 
 /// The server that is asked where nothing names one.
@@ -67,6 +69,7 @@ pub(crate) enum Verb {
     Keys(keys::Args),
     Delete(delete::Args),
     Watch(watch::Args),
+    Status(status::Args),
     Validate(validate::Args),
     Completions(completions::Args),
     Man(man::Args),
@@ -75,7 +78,11 @@ pub(crate) enum Verb {
 impl Verb {
     /// Whether it runs until it is told to stop, and then drains.
     pub(crate) fn is_daemon(&self) -> bool {
-        matches!(self, Verb::Dev(_) | Verb::Loader(_) | Verb::Serve(_) | Verb::Watch(_))
+        match self {
+            Verb::Dev(_) | Verb::Loader(_) | Verb::Serve(_) | Verb::Watch(_) => true,
+            Verb::Status(args) => args.watch,
+            _ => false,
+        }
     }
 }
 

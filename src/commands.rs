@@ -13,6 +13,7 @@ pub(crate) mod man;
 pub(crate) mod put;
 mod revision;
 pub(crate) mod serve;
+pub(crate) mod status;
 pub(crate) mod validate;
 pub(crate) mod watch;
 
@@ -67,6 +68,7 @@ pub(crate) async fn run(session: &Session, verb: Verb) -> anyhow::Result<Outcome
         Verb::Keys(args) => keys::run(session, args).await,
         Verb::Delete(args) => delete::run(session, args).await,
         Verb::Watch(args) => watch::run(session, args).await,
+        Verb::Status(args) => status::run(session, args).await,
         Verb::Validate(args) => validate::run(session, &args),
         Verb::Completions(args) => completions::run(session, &args),
         Verb::Man(args) => man::run(session, &args),

@@ -139,11 +139,27 @@ impl Output {
         self.stdout(|answers| answers.attempt(Write::flush))
     }
 
+    /// Whether answers go to a terminal.
+    pub(crate) fn is_terminal(&self) -> bool {
+        self.0.terminal
+    }
+
     /// Rows in columns under a head; of cells that come from elsewhere, control characters are escaped.
     pub(crate) fn table<const N: usize>(&self, head: [&str; N], rows: &[[String; N]]) -> anyhow::Result<()> {
-        let rows: Vec<[Cow<'_, str>; N]> = rows.iter().map(|row| row.each_ref().map(|cell| plain(cell))).collect();
+        let rows: Vec<_> = rows.iter().map(|row| (Style::new(), row.clone())).collect();
+        self.styled_table(head, &rows)
+    }
+
+    /// As [`Output::table`], each row in a style of its own where answers are coloured.
+    pub(crate) fn styled_table<const N: usize>(
+        &self,
+        head: [&str; N],
+        rows: &[(Style, [String; N])],
+    ) -> anyhow::Result<()> {
+        let rows: Vec<(Style, [Cow<'_, str>; N])> =
+            rows.iter().map(|(style, row)| (*style, row.each_ref().map(|cell| plain(cell)))).collect();
         let mut widths = head.map(|cell| cell.chars().count());
-        for row in &rows {
+        for (_, row) in &rows {
             for (width, cell) in widths.iter_mut().zip(row) {
                 *width = cell.chars().count().max(*width);
             }
@@ -156,7 +172,8 @@ impl Output {
             line.trim_end().to_owned()
         };
         self.line(&self.paint(STRONG, &line(head)))?;
-        rows.iter().try_for_each(|row| self.line(&line(row.each_ref().map(AsRef::as_ref))))
+        rows.iter()
+            .try_for_each(|(style, row)| self.line(&self.paint(*style, &line(row.each_ref().map(AsRef::as_ref)))))
     }
 
     /// `text` in a style, where answers are coloured.

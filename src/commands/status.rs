@@ -1,0 +1,342 @@
+//! `confhot status`
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use anstyle::Style;
+use confhot::document::Digest;
+use confhot::kv::{Bucket, BucketError, Entry, Heard, Key, Operation, Pattern, Revision, Standing, Status, settling};
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+
+use super::{Outcome, Session};
+use crate::output::{Output, REMOVED, STRONG};
+
+/// Which instance runs which revision, and which was rejected and why
+///
+/// Lists every live instance of every service, the newest problem first. An instance that died is gone within 15
+/// seconds, one that was stopped at once.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  confhot status
+  confhot status service1
+  confhot status --watch
+  confhot status --format json | jq -r 'select(.state != \"applied\") | .instance'
+
+States: `applied`, it serves the head; `rejected`, it refused the head and serves what it served before; `behind`, it
+serves an older revision.
+
+With --format json, a line an instance: {\"service\",\"instance\",\"host\",\"key\",\"revision\",\"head\",\"state\",\
+\"reason\",\"since\",\"seen\",\"digest\",\"version\"}.
+With --watch also a line whenever one of them changes; one that is gone has the state `gone`.
+
+Exit codes:
+  0  every live instance serves the head of its key; also where there is none
+  1  some live instance lags or rejected
+  2  trouble")]
+pub(crate) struct Args {
+    /// Only the instances that follow this key
+    key: Option<Key>,
+    /// Show it again whenever it changes
+    #[arg(long)]
+    pub(crate) watch: bool,
+}
+
+/// An instance, as JSON tells it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct Line {
+    service: String,
+    instance: String,
+    host: String,
+    key: Key,
+    revision: Option<Revision>,
+    head: Option<Revision>,
+    state: &'static str,
+    reason: Option<String>,
+    since: Timestamp,
+    seen: Timestamp,
+    digest: Option<Digest>,
+    version: String,
+}
+
+impl Line {
+    fn of(status: Status, head: Option<&Head>) -> Line {
+        let state = standing(&status, head);
+        let reason = status.report.rejected.map(|refused| refused.reason).filter(|_| state != Standing::Applied);
+        Line {
+            service: status.instance.service,
+            instance: status.instance.id,
+            host: status.instance.host,
+            key: status.key,
+            revision: status.report.revision,
+            head: head.map(|head| head.revision),
+            state: match state {
+                Standing::Applied => "applied",
+                Standing::Rejected => "rejected",
+                Standing::Behind => "behind",
+            },
+            reason,
+            since: status.since,
+            seen: status.seen,
+            digest: status.report.digest,
+            version: status.instance.version,
+        }
+    }
+
+    fn is_problem(&self) -> bool {
+        self.state != "applied"
+    }
+
+    /// Whether it says the same, apart from when it was heard.
+    fn says(&self, other: &Line) -> bool {
+        let Line { since, seen, .. } = self;
+        Line { since: *since, seen: *seen, ..other.clone() } == *self
+    }
+}
+
+/// The newest revision of a key.
+#[derive(Debug, Clone, Copy)]
+struct Head {
+    revision: Revision,
+    deleted: bool,
+}
+
+/// How an instance stands to the head, which is what counts: it may not have heard of it yet.
+fn standing(status: &Status, head: Option<&Head>) -> Standing {
+    let report = &status.report;
+    let Some(head) = head else { return Standing::Applied };
+    if report.rejected.as_ref().is_some_and(|refused| refused.revision == head.revision) {
+        return report.state;
+    }
+    // The heads were read first, so that an instance may be past one by now. One whose key was deleted keeps its value.
+    let known = if head.deleted { report.newest } else { report.revision };
+    if known.is_some_and(|known| known >= head.revision) { Standing::Applied } else { Standing::Behind }
+}
+
+pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome> {
+    let bucket = session.bucket().await?;
+    let key = args.key.as_ref();
+    // Whoever mistypes the bucket's name wants to hear of it.
+    bucket.describe().await?;
+    let out = &session.out;
+    let (lines, now, settle) = read(&bucket, key).await?;
+    if settle.is_some() {
+        out.note("the server was restarted a moment ago: instances may still be on their way back");
+    }
+    let outcome = |lines: &[Line]| if lines.iter().any(Line::is_problem) { Outcome::No } else { Outcome::Yes };
+    if !args.watch {
+        if lines.is_empty() {
+            let of = key.map_or_else(String::new, |key| format!(" of {key}"));
+            out.note(&format!("no live instance{of} is known in the bucket {}", bucket.name()));
+        }
+        show(out, &lines, now)?;
+        return Ok(outcome(&lines));
+    }
+    follow(session, &bucket, key, lines, now).await
+}
+
+/// The live instances, the newest problem first, and the time by the server's clock.
+async fn read(bucket: &Bucket, key: Option<&Key>) -> Result<(Vec<Line>, Timestamp, Option<Duration>), BucketError> {
+    let mut heads = HashMap::new();
+    let mut note = |entry: &Entry| {
+        let head = Head { revision: entry.revision, deleted: entry.operation == Operation::Delete };
+        heads.insert(entry.key.clone(), head);
+    };
+    match key {
+        Some(key) => bucket.head(key).await?.iter().for_each(&mut note),
+        None => bucket.each_head(&Pattern::all(), false, |entry| note(&entry)).await?,
+    }
+    let (statuses, now) = bucket.statuses(key).await?;
+    let settle = settling(&statuses, now);
+    let mut lines: Vec<_> = statuses
+        .into_iter()
+        .map(|status| {
+            let head = heads.get(&status.key);
+            Line::of(status, head)
+        })
+        .collect();
+    lines.sort_by(|a, b| {
+        let place = |line: &Line| (!line.is_problem(), line.is_problem().then_some(std::cmp::Reverse(line.since)));
+        (place(a), &a.key, &a.instance).cmp(&(place(b), &b.key, &b.instance))
+    });
+    Ok((lines, now, settle))
+}
+
+fn show(out: &Output, lines: &[Line], now: Timestamp) -> anyhow::Result<()> {
+    if out.is_json() {
+        return lines.iter().try_for_each(|line| out.json(line));
+    }
+    if lines.is_empty() {
+        return Ok(());
+    }
+    let rows: Vec<_> = lines
+        .iter()
+        .map(|line| {
+            let style = match line.state {
+                "applied" => Style::new(),
+                "rejected" => REMOVED,
+                _ => STRONG,
+            };
+            let revision = |revision: Option<Revision>| revision.map_or("-".into(), |revision| revision.to_string());
+            let ago = |at: Timestamp| short(now.duration_since(at));
+            let cells = [
+                line.key.to_string(),
+                line.instance.clone(),
+                line.host.clone(),
+                revision(line.revision),
+                revision(line.head),
+                line.state.to_owned(),
+                ago(line.since),
+                ago(line.seen),
+                line.reason.clone().unwrap_or_default(),
+            ];
+            (style, cells)
+        })
+        .collect();
+    out.styled_table(["KEY", "INSTANCE", "HOST", "REVISION", "HEAD", "STATE", "FOR", "SEEN", "REASON"], &rows)
+}
+
+/// A duration at a glance: its largest unit.
+fn short(duration: SignedDuration) -> String {
+    let seconds = duration.as_secs().max(0);
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3_600 => format!("{}m", seconds / 60),
+        3_600..86_400 => format!("{}h", seconds / 3_600),
+        _ => format!("{}d", seconds / 86_400),
+    }
+}
+
+/// Shows the whole again on a terminal, and what changed elsewhere, until it is told to stop.
+async fn follow(
+    session: &Session,
+    bucket: &Bucket,
+    key: Option<&Key>,
+    mut lines: Vec<Line>,
+    mut now: Timestamp,
+) -> anyhow::Result<Outcome> {
+    const PACE: Duration = Duration::from_secs(1);
+    let out = &session.out;
+    let whole = out.is_terminal() && !out.is_json();
+    let mut told = bucket.follow_statuses(key).await?;
+    let mut first = true;
+    let mut trouble = false;
+    while !out.is_closed() {
+        if whole {
+            // Up to the left, and what was there before is gone.
+            out.bytes(b"\x1b[H\x1b[2J")?;
+            show(out, &lines, now)?;
+        } else if first {
+            show(out, &lines, now)?;
+        }
+        first = false;
+        out.flush()?;
+        let news = async {
+            while let Some(heard) = told.next().await {
+                if is_news(&heard, &lines) {
+                    return;
+                }
+            }
+            std::future::pending().await
+        };
+        tokio::select! {
+            biased;
+            () = session.shutdown.cancelled() => break,
+            // Its record is stored a moment after it is heard.
+            () = news => tokio::time::sleep(Duration::from_millis(50)).await,
+            () = tokio::time::sleep(PACE) => {}
+        }
+        let read = match read(bucket, key).await {
+            Ok((read, at, _)) => {
+                (trouble, now) = (false, at);
+                read
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut trouble, true) {
+                    out.note(&format!("cannot read it: {error}; trying again"));
+                }
+                tokio::time::sleep(PACE).await;
+                continue;
+            }
+        };
+        if !whole {
+            let same = |a: &Line, b: &Line| a.key == b.key && a.instance == b.instance;
+            let changed = read.iter().filter(|line| !lines.iter().any(|before| before.says(line)));
+            let gone = lines.iter().filter(|line| !read.iter().any(|other| same(line, other)));
+            let gone = gone.map(|line| Line { state: "gone", ..line.clone() });
+            let changes: Vec<_> = changed.cloned().chain(gone).collect();
+            show(out, &changes, now)?;
+        }
+        lines = read;
+    }
+    Ok(Outcome::Yes)
+}
+
+/// Whether an instance says something else than what is shown of it.
+fn is_news(heard: &Heard, lines: &[Line]) -> bool {
+    match heard {
+        Heard::Goodbye { .. } => true,
+        Heard::Status(status) => {
+            let shown = lines.iter().find(|line| line.key == status.key && line.instance == status.instance.id);
+            let reason = status.report.rejected.as_ref().map(|refused| &refused.reason);
+            shown.is_none_or(|line| line.revision != status.report.revision || line.reason.as_ref() != reason)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use confhot::kv::{Instance, Refused, Report};
+
+    use super::*;
+
+    fn status(revision: u64, newest: u64, rejected: Option<u64>, state: Standing) -> Status {
+        Status {
+            instance: Instance::new("service1", "a", "host"),
+            key: Key::parse("service1").unwrap(),
+            report: Report {
+                revision: Some(Revision(revision)),
+                digest: None,
+                newest: Some(Revision(newest)),
+                state,
+                rejected: rejected.map(|revision| Refused {
+                    revision: Revision(revision),
+                    kind: "invalid".into(),
+                    reason: "no".into(),
+                }),
+            },
+            seen: Timestamp::UNIX_EPOCH,
+            since: Timestamp::UNIX_EPOCH,
+            up: Duration::ZERO,
+            connected: Duration::ZERO,
+            process: String::new(),
+        }
+    }
+
+    #[test]
+    fn what_counts_is_the_head_and_not_what_an_instance_takes_for_the_newest() {
+        let head = |revision, deleted| Some(Head { revision: Revision(revision), deleted });
+        let stands = |status: &Status, head: Option<Head>| standing(status, head.as_ref());
+
+        let fine = status(7, 7, None, Standing::Applied);
+        assert_eq!(stands(&fine, head(7, false)), Standing::Applied);
+        assert_eq!(stands(&fine, head(8, false)), Standing::Behind);
+        assert_eq!(stands(&fine, head(6, false)), Standing::Applied);
+        assert_eq!(stands(&fine, head(8, true)), Standing::Behind);
+        assert_eq!(stands(&status(7, 8, None, Standing::Applied), head(8, true)), Standing::Applied);
+        assert_eq!(stands(&fine, None), Standing::Applied);
+
+        let rejected = status(6, 7, Some(7), Standing::Rejected);
+        assert_eq!(stands(&rejected, head(7, false)), Standing::Rejected);
+        assert_eq!(stands(&rejected, head(8, false)), Standing::Behind);
+        assert_eq!(stands(&status(6, 7, Some(7), Standing::Behind), head(7, false)), Standing::Behind);
+    }
+
+    #[test]
+    fn an_age_is_told_by_its_largest_unit() {
+        let told: Vec<_> = [-3, 0, 59, 60, 7_199, 90_000].map(|s| short(SignedDuration::from_secs(s))).into();
+
+        assert_eq!(told, ["0s", "0s", "59s", "1m", "1h", "1d"]);
+    }
+}
