@@ -16,7 +16,7 @@ use confhot::kv::{Connect, Credentials};
 use jiff::SignedDuration;
 
 use crate::commands::{
-    completions, delete, dev, diff, get, history, keys, loader, man, put, serve, status, validate, watch,
+    completions, delete, dev, diff, get, history, keys, loader, man, put, rollback, serve, status, validate, watch,
 };
 use context::Context;
 
@@ -68,6 +68,7 @@ pub(crate) enum Verb {
     History(history::Args),
     Keys(keys::Args),
     Delete(delete::Args),
+    Rollback(rollback::Args),
     Watch(watch::Args),
     Status(status::Args),
     Validate(validate::Args),

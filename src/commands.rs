@@ -12,6 +12,7 @@ pub(crate) mod loader;
 pub(crate) mod man;
 pub(crate) mod put;
 mod revision;
+pub(crate) mod rollback;
 pub(crate) mod serve;
 pub(crate) mod status;
 pub(crate) mod validate;
@@ -67,6 +68,7 @@ pub(crate) async fn run(session: &Session, verb: Verb) -> anyhow::Result<Outcome
         Verb::History(args) => history::run(session, args).await,
         Verb::Keys(args) => keys::run(session, args).await,
         Verb::Delete(args) => delete::run(session, args).await,
+        Verb::Rollback(args) => rollback::run(session, args).await,
         Verb::Watch(args) => watch::run(session, args).await,
         Verb::Status(args) => status::run(session, args).await,
         Verb::Validate(args) => validate::run(session, &args),
@@ -122,6 +124,10 @@ pub(crate) enum No {
     NotRetained { key: Key, revision: Revision },
     #[error("{key} has no @~{back}: {retained} of its revisions are retained")]
     PastTheEnd { key: Key, back: usize, retained: usize },
+    #[error("{key} has no document before revision {origin} to go back to")]
+    NothingOlder { key: Key, origin: Revision },
+    #[error("{key}@{revision} is not a valid document: {reason}")]
+    Unusable { key: Key, revision: Revision, reason: String },
     #[error("{}", located(.document, .error.line, .error.column, &.error.reason))]
     Invalid { document: String, error: ParseError },
 }
@@ -228,9 +234,10 @@ fn hint_of_no(no: &No) -> Option<String> {
         No::Deleted { key, .. } => {
             format!("its history stays: `confhot history {key}`, `confhot get {key} --revision @~1`")
         }
-        No::NotRetained { key, .. } | No::PastTheEnd { key, .. } => {
+        No::NotRetained { key, .. } | No::PastTheEnd { key, .. } | No::NothingOlder { key, .. } => {
             format!("`confhot history {key}` lists the revisions that are retained")
         }
+        No::Unusable { key, .. } => format!("`confhot rollback {key} REVISION` goes to another one"),
         No::Invalid { error, .. } if error.is_empty() => "--force publishes an empty document".into(),
         No::Invalid { .. } => return None,
     })

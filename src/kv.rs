@@ -10,6 +10,7 @@ mod connection;
 mod entry;
 mod publish;
 mod read;
+pub mod rollback;
 mod status;
 mod tail;
 mod watch;

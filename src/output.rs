@@ -183,10 +183,7 @@ impl Output {
 
     /// A line of a document, as it is, except on a terminal, which would obey what stands in it.
     pub(crate) fn quoted<'a>(&self, text: &'a str) -> Cow<'a, str> {
-        if !self.0.terminal {
-            return text.into();
-        }
-        text.split('\t').map(plain).collect::<Vec<_>>().join("\t").into()
+        if self.0.terminal { plain_but_tabs(text).into() } else { text.into() }
     }
 
     /// A word to the person on stderr, unless they want errors only. Not part of the answer.
@@ -200,6 +197,13 @@ impl Output {
     pub(crate) fn painted_note(&self, text: &str) {
         if !self.0.quiet {
             say(text);
+        }
+    }
+
+    /// A line of a document, or of a diff, as a word to the person.
+    pub(crate) fn quoted_note(&self, style: Style, text: &str) {
+        if !self.0.quiet {
+            say(&paint(self.0.coloured_messages, style, &plain_but_tabs(text)));
         }
     }
 
@@ -272,6 +276,11 @@ pub(crate) fn plain(text: &str) -> Cow<'_, str> {
             out
         })
         .into()
+}
+
+/// As [`plain`], for lines in which a tab is a tab.
+fn plain_but_tabs(text: &str) -> String {
+    text.split('\t').map(plain).collect::<Vec<_>>().join("\t")
 }
 
 /// A duration in milliseconds, to the microsecond.

@@ -13,7 +13,7 @@ use super::{No, Outcome, Session, Unconfirmed, absent};
 Examples:
   confhot delete service1
   confhot delete service1 --yes
-  confhot get service1 --revision @~1 | confhot put service1    # and back
+  confhot rollback service1    # and back
 
 With --format json: {\"key\",\"revision\",\"operation\":\"delete\"}, where `revision` is the tombstone's.
 

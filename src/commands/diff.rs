@@ -131,17 +131,21 @@ fn by_line(out: &Output, key: &Key, before: &Side, after: &Side) -> anyhow::Resu
     }
     let lines = diff::lines(&before.bytes, &after.bytes, &plain(&before.label), &plain(&after.label));
     for line in &lines {
-        let style = match line.tag {
-            Tag::Header => STRONG,
-            Tag::Hunk => PLACE,
-            Tag::Context => Style::new(),
-            Tag::Removed => REMOVED,
-            Tag::Added => ADDED,
-            Tag::Note => FAINT,
-        };
-        out.line(&out.paint(style, &out.quoted(&line.text)))?;
+        out.line(&out.paint(style(line.tag), &out.quoted(&line.text)))?;
     }
     Ok(before.bytes != after.bytes)
+}
+
+/// How a line of a diff looks.
+pub(super) fn style(tag: Tag) -> Style {
+    match tag {
+        Tag::Header => STRONG,
+        Tag::Hunk => PLACE,
+        Tag::Context => Style::new(),
+        Tag::Removed => REMOVED,
+        Tag::Added => ADDED,
+        Tag::Note => FAINT,
+    }
 }
 
 /// Tells the changed paths; whether there are any.

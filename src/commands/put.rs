@@ -83,7 +83,7 @@ pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome
             && head.operation == Operation::Put
             && head.value == document.bytes()
         {
-            return told(session, &key, head.revision, true);
+            return told(session, &key, head.revision, None);
         }
         if head.is_none() {
             bucket.ensure(&Settings::default()).await?;
@@ -91,7 +91,10 @@ pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome
         let bytes = document.bytes().clone();
         let write = Write::put(key.clone(), bytes, document.digest(), provenance.clone(), expect);
         match bucket.publish(&write).await {
-            Ok(published) => return told(session, &key, published.revision, false),
+            Ok(published) => {
+                let text = format!("{key} is published at revision {}", published.revision);
+                return told(session, &key, published.revision, Some(&text));
+            }
             Err(PublishError::Conflict { .. }) if args.expect.is_none() && tries < TRIES => {}
             Err(error) => return Err(error.into()),
         }
@@ -141,13 +144,13 @@ fn expect(key: &Key, head: Option<&Entry>, wanted: Option<u64>) -> Result<Expect
     }
 }
 
-fn told(session: &Session, key: &Key, revision: Revision, unchanged: bool) -> anyhow::Result<Outcome> {
+/// Tells what came of publishing a document: `stored` says it in text, none is that the head holds those bytes already.
+pub(super) fn told(session: &Session, key: &Key, revision: Revision, stored: Option<&str>) -> anyhow::Result<Outcome> {
     if session.out.is_json() {
-        session.out.json(&json!({ "key": key, "revision": revision, "unchanged": unchanged }))?;
-    } else if unchanged {
-        session.out.line(&format!("{key} is unchanged at revision {revision}"))?;
+        session.out.json(&json!({ "key": key, "revision": revision, "unchanged": stored.is_none() }))?;
     } else {
-        session.out.line(&format!("{key} is published at revision {revision}"))?;
+        let unchanged = || format!("{key} is unchanged at revision {revision}");
+        session.out.line(&stored.map_or_else(unchanged, str::to_owned))?;
     }
     Ok(Outcome::Yes)
 }

@@ -11,6 +11,7 @@ mod kv;
 mod live;
 mod loader;
 mod publishing;
+mod rollback;
 mod serve;
 mod server;
 mod support;

@@ -1,0 +1,106 @@
+//! `confhot rollback`
+
+use confhot::diff;
+use confhot::kv::{Bucket, Entry, Key, Operation, Write, rollback};
+
+use super::revision::Which;
+use super::{No, Outcome, Session, Unconfirmed, absent, diff::style, document_of, put};
+use crate::output::plain;
+
+/// Publish an older revision's bytes again, as a new revision
+///
+/// Without REVISION, the newest document before the head that differs from it. After a rollback that is counted from the
+/// revision that came back: a second one goes further back. Shows the diff first. Asks on a terminal; elsewhere --yes is
+/// needed.
+///
+/// A loader whose file still holds what was withdrawn reports drift, and puts it back only when the file changes.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  confhot rollback service1
+  confhot rollback service1 42 --message 'orders fail since 43'
+  confhot rollback service1 @~2 --yes
+
+The diff goes to stderr. With --format json: {\"key\",\"revision\",\"unchanged\"}.
+`revision` is the new one, or the head's where it holds those bytes already.
+
+Exit codes:
+  0  rolled back, or unchanged
+  1  nothing older, no such revision, invalid, changed meanwhile, or you said no
+  2  trouble, or nobody to ask and no --yes")]
+pub(crate) struct Args {
+    /// The key: `service1`, `billing.api`
+    key: Key,
+    /// To this revision: `43`, or `@~1` for the one before the head of this key
+    revision: Option<Which>,
+    /// Why, for the history
+    #[arg(long, value_name = "TEXT")]
+    message: Option<String>,
+    /// Do not ask
+    #[arg(short, long)]
+    yes: bool,
+}
+
+pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome> {
+    let Args { key, revision, message, yes } = args;
+    let bucket = session.bucket().await?;
+    let history = bucket.history(&key).await?;
+    let Some(head) = history.first() else { return Err(absent(&bucket, &key).await) };
+    let target = match revision {
+        Some(which) => which.resolve(&bucket, &key).await?,
+        None => match rollback::target(&history) {
+            Some(target) => target.clone(),
+            None => {
+                let origin = head.provenance.rollback_of.unwrap_or(head.revision);
+                return Err(No::NothingOlder { key, origin }.into());
+            }
+        },
+    };
+    if target.operation == Operation::Delete {
+        return Err(No::Deleted { key, at: target.revision }.into());
+    }
+    if head.operation == Operation::Put && head.value == target.value {
+        return put::told(session, &key, head.revision, None);
+    }
+    let mut write = write(&bucket, head, &target).await?;
+    write.provenance.author = session.author();
+    write.provenance.message = message;
+
+    show(session, head, &target);
+    if !yes {
+        match session.out.confirm(&format!("Roll {key} back to revision {}?", target.revision)) {
+            Some(true) => {}
+            Some(false) => return Ok(Outcome::No),
+            None => return Err(Unconfirmed { verb: "rollback" }.into()),
+        }
+    }
+    let published = bucket.publish(&write).await?;
+    let text = format!("{key} is rolled back to revision {}, as revision {}", target.revision, published.revision);
+    put::told(session, &key, published.revision, Some(&text))
+}
+
+/// The write that brings `target` back, if it holds what services can use: to publish again what is known to be broken
+/// would withdraw nothing.
+async fn write(bucket: &Bucket, head: &Entry, target: &Entry) -> anyhow::Result<Write> {
+    let document = document_of(bucket, target).await?;
+    let document = document.map_err(|error| No::Unusable {
+        key: target.key.clone(),
+        revision: target.revision,
+        reason: error.to_string(),
+    })?;
+    let mut write = Write::rollback(head, target);
+    // Told by the header, so that it does not depend on what stands before it.
+    write.provenance.format = Some(document.format());
+    Ok(write)
+}
+
+/// What the rollback changes, on stderr: it is no part of the answer.
+fn show(session: &Session, head: &Entry, target: &Entry) {
+    let label = |entry: &Entry| match entry.operation {
+        Operation::Put => format!("{}@{}", entry.key, entry.revision),
+        Operation::Delete => "/dev/null".to_owned(),
+    };
+    for line in diff::lines(&head.value, &target.value, &plain(&label(head)), &plain(&label(target))) {
+        session.out.quoted_note(style(line.tag), &line.text);
+    }
+}
