@@ -89,7 +89,8 @@ fn compare_at(
     path.truncate(length);
 }
 
-fn push_key(path: &mut String, key: &str) {
+/// Adds a key to a path, as [`Change::path`] writes it.
+pub(crate) fn push_key(path: &mut String, key: &str) {
     if !path.is_empty() {
         path.push('.');
     }

@@ -4,6 +4,7 @@
 //! things: a top level that is not a table, duplicate keys, NUL bytes, more than [`MAX_DEPTH`] levels, text that grows
 //! out of proportion when its aliases are expanded.
 
+mod locate;
 mod parse;
 
 use std::{fmt, path::Path, str::FromStr};
@@ -261,6 +262,12 @@ impl Document {
     /// As [`Document::value`], giving up the rest.
     pub fn into_value(self) -> Value {
         self.value
+    }
+
+    /// Line and column (in characters, from 1) of the value that `path`, keys and indexes from the top level down, leads
+    /// to; `None` for the top level, and where the format does not tell.
+    pub fn locate(&self, path: &[String]) -> Option<(u32, u32)> {
+        locate::locate(parse::text(&self.bytes).ok()?, self.format, path)
     }
 
     /// Decodes into the caller's own type, exactly: as the format's own deserializer does from the text.

@@ -44,18 +44,19 @@ impl fmt::Display for ParseError {
 
 impl ParseError {
     /// An error of the whole document.
-    pub(super) fn new(reason: impl fmt::Display) -> ParseError {
+    pub(crate) fn new(reason: impl fmt::Display) -> ParseError {
         ParseError { line: None, column: None, reason: one_line(&reason.to_string()), empty: false }
     }
 
     /// An error at a byte of `text`. Columns count characters, so the offset is not enough for the caller.
     fn at(text: &[u8], offset: usize, reason: impl fmt::Display) -> ParseError {
-        let before = &text[..offset.min(text.len())];
-        let start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1);
-        let line = before[..start].iter().filter(|byte| **byte == b'\n').count() + 1;
-        // A character is counted by its first byte, so a column is right even where the text ends inside of one.
-        let column = before[start..].iter().filter(|byte| **byte & 0xc0 != 0x80).count() + 1;
-        ParseError { line: u32::try_from(line).ok(), column: u32::try_from(column).ok(), ..ParseError::new(reason) }
+        ParseError::located(place(text, offset), reason)
+    }
+
+    /// An error at `place`, line and column, where that is known.
+    pub(crate) fn located(place: Option<(u32, u32)>, reason: impl fmt::Display) -> ParseError {
+        let (line, column) = place.unzip();
+        ParseError { line, column, ..ParseError::new(reason) }
     }
 
     /// True where there is nothing in the document: no bytes, or only white space and comments.
@@ -64,6 +65,16 @@ impl ParseError {
     pub fn is_empty(&self) -> bool {
         self.empty
     }
+}
+
+/// Line and column of a byte of `text`.
+pub(super) fn place(text: &[u8], offset: usize) -> Option<(u32, u32)> {
+    let before = &text[..offset.min(text.len())];
+    let start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1);
+    let line = before[..start].iter().filter(|byte| **byte == b'\n').count() + 1;
+    // A character is counted by its first byte, so a column is right even where the text ends inside of one.
+    let column = before[start..].iter().filter(|byte| **byte & 0xc0 != 0x80).count() + 1;
+    Some((u32::try_from(line).ok()?, u32::try_from(column).ok()?))
 }
 
 fn one_line(reason: &str) -> String {
@@ -76,7 +87,7 @@ fn one_line(reason: &str) -> String {
 }
 
 /// The text of `bytes`, without a byte order mark: some editors write one, and none of the formats gives it a meaning.
-fn text(bytes: &[u8]) -> Result<&str, ParseError> {
+pub(super) fn text(bytes: &[u8]) -> Result<&str, ParseError> {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let text = str::from_utf8(bytes).map_err(|error| ParseError::at(bytes, error.valid_up_to(), "not UTF-8"))?;
     // What a crash leaves of a file that was being written. No format allows it, and each would say so differently.
@@ -144,7 +155,7 @@ fn is_empty(text: &str, format: Format) -> bool {
     })
 }
 
-fn yaml_options() -> serde_saphyr::Options {
+pub(super) fn yaml_options() -> serde_saphyr::Options {
     serde_saphyr::options! {
         // Linear in the text, and so bounded by the size of the text, are all but what aliases repeat.
         budget: serde_saphyr::budget! {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 const BINARY: [&str; 4] = ["main", "cli", "commands", "output"];
 const ADAPTERS: [&str; 5] = ["kv", "source", "checkout", "server", "child"];
 const ENGINES: [&str; 2] = ["loader", "live"];
-const PURE: [&str; 2] = ["document", "diff"];
+const PURE: [&str; 3] = ["document", "diff", "schema"];
 
 /// A file in `src/`, without its tests.
 struct Source {
