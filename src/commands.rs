@@ -31,6 +31,7 @@ use confhot::kv::{
     Bucket, BucketError, ConnectError, Connection, Entry, Key, Operation, Pattern, PublishError, Revision,
 };
 use confhot::live;
+use confhot::schema::Schema;
 use confhot::server::{FindError, StartError};
 use tokio_util::sync::CancellationToken;
 
@@ -126,8 +127,10 @@ pub(crate) enum No {
     PastTheEnd { key: Key, back: usize, retained: usize },
     #[error("{key} has no document before revision {origin} to go back to")]
     NothingOlder { key: Key, origin: Revision },
-    #[error("{key}@{revision} is not a valid document: {reason}")]
-    Unusable { key: Key, revision: Revision, reason: String },
+    #[error("{key}@{revision} is not a valid document: {error}")]
+    Unusable { key: Key, revision: Revision, error: ParseError },
+    #[error("{key}@{revision} is not what is allowed today: {error}")]
+    Outlawed { key: Key, revision: Revision, error: ParseError },
     #[error("{}", located(.document, .error.line, .error.column, &.error.reason))]
     Invalid { document: String, error: ParseError },
 }
@@ -169,6 +172,33 @@ pub(crate) async fn document_of(bucket: &Bucket, entry: &Entry) -> Result<Result
         known => known,
     };
     Ok(live::document_of(entry, before))
+}
+
+/// Whether what the bucket carries for `key` allows `document` there: its schema; a schema's key takes schemas only.
+///
+/// A schema that is itself broken is said, and checks nothing.
+pub(crate) async fn judge(
+    bucket: &Bucket,
+    key: &Key,
+    document: &Document,
+) -> Result<Result<(), ParseError>, BucketError> {
+    if key.described().is_some() {
+        return Ok(Schema::of(document).map(drop));
+    }
+    let Some(schema) = key.schema() else { return Ok(Ok(())) };
+    let entry = match bucket.head(&schema).await {
+        Ok(Some(entry)) if entry.operation == Operation::Put => entry,
+        // A bucket that is yet to be made carries none.
+        Ok(_) | Err(BucketError::Missing(_)) => return Ok(Ok(())),
+        Err(error) => return Err(error),
+    };
+    Ok(match Schema::parse(entry.value) {
+        Ok(schema) => schema.judge(document),
+        Err(error) => {
+            tracing::warn!("{schema}@{} checks nothing: {}", entry.revision, error.reason);
+            Ok(())
+        }
+    })
 }
 
 /// The format of the newest document before `revision` whose header tells one; `history` is newest first.
@@ -238,6 +268,10 @@ fn hint_of_no(no: &No) -> Option<String> {
             format!("`confhot history {key}` lists the revisions that are retained")
         }
         No::Unusable { key, .. } => format!("`confhot rollback {key} REVISION` goes to another one"),
+        No::Outlawed { key, .. } => {
+            let schema = key.schema().unwrap_or_else(|| key.clone());
+            format!("`confhot rollback {schema}` brings the schema of before back; then try again")
+        }
         No::Invalid { error, .. } if error.is_empty() => "--force publishes an empty document".into(),
         No::Invalid { .. } => return None,
     })

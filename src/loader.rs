@@ -5,6 +5,7 @@
 
 mod plan;
 mod run;
+mod schemas;
 mod sync;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -17,11 +18,13 @@ use jiff::Timestamp;
 use tokio::task::JoinSet;
 
 use crate::checkout::Checkout;
-use crate::document::{Digest, Document, ParseError, Role};
+use crate::document::{Digest, Document, Format, ParseError, Role};
 use crate::kv::{
     Bucket, BucketError, ChangeSet, Expect, Key, Operation, Provenance, Revision, Settings, Write, Writer,
 };
 use crate::source::{Source, SourceError};
+
+use schemas::Schemas;
 
 pub use plan::{Base, Published, Step, decide, may_prune};
 
@@ -230,6 +233,9 @@ pub struct Loader {
     dirty: BTreeMap<PathBuf, bool>,
     /// Drift that was told: the head's revision.
     drift: HashMap<Key, Revision>,
+    schemas: Schemas,
+    /// Files whose schema is another one since they were looked at.
+    unjudged: BTreeSet<PathBuf>,
     /// When keys were pruned, for as long as it counts as at once.
     pruned: Vec<Instant>,
     /// The last refusal to prune that was told.
@@ -253,6 +259,8 @@ struct File {
     digest: Option<Digest>,
     /// Whether the last bytes were refused.
     refused: bool,
+    /// Whether they were an observed change, which they still are when the schema that refused them is another one.
+    refused_change: bool,
     /// Whether it could not be read the last time, so that nobody knows what it held then.
     unread: bool,
 }
@@ -266,9 +274,19 @@ struct Candidate {
     observed: bool,
 }
 
-/// Whether a file's name is a document's.
-pub fn is_document(name: &str) -> bool {
-    matches!(Role::of(name), Role::Document(_))
+/// Whether a loader reads a file of this name: documents and their schemas.
+fn is_wanted(name: &str) -> bool {
+    Role::of(name) != Role::Ignored
+}
+
+/// What a file is, by its name.
+fn role(path: &Path) -> Role {
+    path.file_name().and_then(|name| name.to_str()).map_or(Role::Ignored, Role::of)
+}
+
+/// Whether a file comes after the schemas, which may decide about it.
+fn after_schemas(path: &Path) -> bool {
+    role(path) != Role::Schema
 }
 
 impl Loader {
@@ -288,7 +306,7 @@ impl Loader {
             &options.dir,
             crate::source::Options {
                 poll: options.poll,
-                wanted: is_document,
+                wanted: is_wanted,
                 hold_while: checkout.as_ref().map(|checkout| checkout.index_lock()),
             },
         )?;
@@ -310,6 +328,8 @@ impl Loader {
             published: HashMap::new(),
             dirty: BTreeMap::new(),
             drift: HashMap::new(),
+            schemas: Schemas::default(),
+            unjudged: BTreeSet::new(),
             pruned: Vec::new(),
             told_prune: None,
             told_differences: false,
@@ -381,7 +401,11 @@ impl Loader {
     /// Forgets a file that is gone, and gives the file that it shared its key with, if one is left alone with it.
     fn forget(&mut self, path: &Path) -> (Option<Key>, Option<PathBuf>) {
         self.dirty.remove(path);
+        self.unjudged.remove(path);
         let Some(key) = self.files.remove(path).and_then(|file| file.key) else { return (None, None) };
+        if let Some(described) = key.described() {
+            self.schemas.file_gone(&described);
+        }
         let Some(paths) = self.claims.get_mut(&key) else { return (Some(key), None) };
         paths.remove(path);
         match paths.len() {
@@ -420,14 +444,43 @@ impl Loader {
         let changed = !(same || unread && before.is_none());
         let observed = observed && (changed || kept.unwrap_or(false));
         file.refused = false;
-        let Role::Document(format) = Role::of(path.file_name()?.to_str()?) else { return None };
-        match Document::parse_hashed(bytes, digest, format, self.options.allow_empty) {
+        file.refused_change = observed;
+        self.unjudged.remove(path);
+        match self.judged(path, &key, bytes, digest) {
             Ok(document) => Some(Candidate { path: path.to_owned(), key, document, seen, observed }),
             Err(error) => {
                 self.refuse(Some(key), Some(path), error.into());
                 None
             }
         }
+    }
+
+    /// The document, or the schema, that a file holds, if it may be published. A schema stands from then on.
+    fn judged(&mut self, path: &Path, key: &Key, bytes: Bytes, digest: Digest) -> Result<Document, ParseError> {
+        let (format, or_empty) = match role(path) {
+            Role::Document(format) => (format, self.options.allow_empty),
+            _ => (Format::Json, false),
+        };
+        let document = Document::parse_hashed(bytes, digest, format, or_empty)?;
+        match key.described() {
+            Some(described) => {
+                if self.schemas.of_file(described.clone(), &document)? {
+                    self.unjudged.extend(self.only_file(&described));
+                }
+            }
+            None => self.schemas.judge(key, &document)?,
+        }
+        Ok(document)
+    }
+
+    /// The file that has `key` for itself.
+    fn only_file(&self, key: &Key) -> Option<PathBuf> {
+        self.claims.get(key).filter(|paths| paths.len() == 1).and_then(|paths| paths.first()).cloned()
+    }
+
+    /// Documents in the directory; schemas and files without a key are none.
+    fn documents(&self) -> usize {
+        self.files.keys().filter(|path| role(path) != Role::Schema).count()
     }
 
     fn write(&self, candidate: &Candidate, expect: Expect, set: Option<&ChangeSet>) -> Write {

@@ -94,7 +94,9 @@ pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome
     let (found_key, mut keys) = mpsc::unbounded_channel();
     let mut teller = loader::teller(out);
     let observe = move |event: &Event| {
-        if let Event::Published { key, .. } | Event::Unchanged { key, .. } | Event::Drift { key, .. } = event {
+        if let Event::Published { key, .. } | Event::Unchanged { key, .. } | Event::Drift { key, .. } = event
+            && !key.is_own()
+        {
             // Nobody listens only when all of it stops.
             let _ = found_key.send(key.clone());
         }

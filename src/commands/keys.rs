@@ -12,6 +12,7 @@ Examples:
   confhot keys
   confhot keys 'billing.*'     # one token in place of *
   confhot keys 'billing.>'     # one token or more in place of >
+  confhot keys '_schema.>'     # the schemas, which are listed only when they are asked for
 
 With --format json, a line a key: {\"key\",\"revision\",\"format\",\"size\",\"created\"}; `size` is in bytes.
 Deleted keys are not listed.

@@ -18,6 +18,8 @@ use crate::output::{Output, milliseconds};
 #[command(after_help = "\
 configs/service1.toml is key service1, configs/billing/api.yaml is billing.api. TOML, JSON and YAML.
 A document that is not valid is refused with file, line and column; what was published last stays.
+configs/service1.schema.json is the JSON Schema (2020-12) of service1, published as _schema.service1: a document that it
+does not allow is refused as well. A removed schema stays in force until `confhot delete _schema.service1`.
 
 Events on stdout: ready, published, unchanged, refused, removed, deleted, drift, disconnected, connected;
 would_publish and would_delete with --dry-run.

@@ -10,13 +10,14 @@ use confhot::kv::{
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::{No, Outcome, Session, format_of, previous_format, read, shown};
+use super::{No, Outcome, Session, format_of, judge, previous_format, read, shown};
 
 /// Publish one document
 ///
 /// It is parsed first, in the format that --as names, else the file's extension, else that of the key's previous
-/// document, else the first of JSON, TOML, YAML in which it is valid. An invalid document is refused, and nothing is published. Bytes
-/// equal to the head's make no revision. The bucket is made if there is none.
+/// document, else the first of JSON, TOML, YAML in which it is valid. A document that is invalid, or that the schema
+/// refuses which the bucket carries for it, is not published. Bytes equal to the head's make no revision. The bucket is
+/// made if there is none.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -31,7 +32,7 @@ With --format json: {\"key\",\"revision\",\"unchanged\"}. `revision` is the new 
 
 Exit codes:
   0  stored, or unchanged
-  1  invalid, refused, too large, or lost the race
+  1  invalid, refused by schema or guard, too large, or lost the race
   2  trouble")]
 pub(crate) struct Args {
     /// The key: `service1`, `billing.api`
@@ -72,7 +73,9 @@ pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome
         None => before(&bucket, head.as_ref()).await?,
         known => known,
     };
-    let document = parse(bytes, format, args.force).map_err(|error| No::Invalid { document: shown(&file), error })?;
+    let invalid = |error| No::Invalid { document: shown(&file), error };
+    let document = parse(bytes, format, args.force).map_err(invalid)?;
+    judge(&bucket, &key, &document).await?.map_err(invalid)?;
     provenance.format = Some(document.format());
 
     let mut tries = 0;

@@ -4,7 +4,7 @@ use confhot::diff;
 use confhot::kv::{Bucket, Entry, Key, Operation, Write, rollback};
 
 use super::revision::Which;
-use super::{No, Outcome, Session, Unconfirmed, absent, diff::style, document_of, put};
+use super::{No, Outcome, Session, Unconfirmed, absent, diff::style, document_of, judge, put};
 use crate::output::plain;
 
 /// Publish an older revision's bytes again, as a new revision
@@ -26,7 +26,7 @@ The diff goes to stderr. With --format json: {\"key\",\"revision\",\"unchanged\"
 
 Exit codes:
   0  rolled back, or unchanged
-  1  nothing older, no such revision, invalid, changed meanwhile, or you said no
+  1  nothing older, no such revision, invalid, refused by today's schema, changed meanwhile, or you said no
   2  trouble, or nobody to ask and no --yes")]
 pub(crate) struct Args {
     /// The key: `service1`, `billing.api`
@@ -79,15 +79,17 @@ pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome
     put::told(session, &key, published.revision, Some(&text))
 }
 
-/// The write that brings `target` back, if it holds what services can use: to publish again what is known to be broken
-/// would withdraw nothing.
+/// The write that brings `target` back, if it holds what services can use: to publish again what is known to be broken,
+/// or is not allowed any more, would withdraw nothing.
 async fn write(bucket: &Bucket, head: &Entry, target: &Entry) -> anyhow::Result<Write> {
-    let document = document_of(bucket, target).await?;
-    let document = document.map_err(|error| No::Unusable {
-        key: target.key.clone(),
-        revision: target.revision,
-        reason: error.to_string(),
-    })?;
+    let (key, revision) = (target.key.clone(), target.revision);
+    let document = match document_of(bucket, target).await? {
+        Ok(document) => document,
+        Err(error) => return Err(No::Unusable { key, revision, error }.into()),
+    };
+    if let Err(error) = judge(bucket, &key, &document).await? {
+        return Err(No::Outlawed { key, revision, error }.into());
+    }
     let mut write = Write::rollback(head, target);
     // Told by the header, so that it does not depend on what stands before it.
     write.provenance.format = Some(document.format());

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use confhot::document::{Document, Format, ParseError, Role};
 use confhot::kv::Key;
+use confhot::schema::{Schema, Violation};
 use serde::Serialize;
 use serde_json::json;
 
@@ -16,7 +17,8 @@ use crate::output::plain;
 /// Check documents without a server: what the loader would refuse
 ///
 /// Directories are searched as the loader does: recursively, without dot directories, and only .toml, .json, .yaml and
-/// .yml files that are not hidden and not *.schema.json. Two files for one key are both invalid, as is an empty document.
+/// .yml files that are not hidden. service1.schema.json is the JSON Schema (2020-12) of service1: it is checked as well,
+/// and the document against it. Two files for one key are both invalid, as is an empty document.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -24,7 +26,8 @@ Examples:
   confhot validate configs/service1.toml configs/service2.yaml
 
 In text, a line an error: `path:line:column: reason`. A file that is named directly is checked as if its directory were \
-the source: its key is its name.
+the source: its key is its name, and the \
+schema beside it is checked with it.
 
 With --format json, a line a document: {\"path\",\"key\",\"valid\",\"errors\":[{\"line\",\"column\",\"at\",\"reason\"}]}.
 `key` is null where the name gives none; `at` is the path in the document where it is known, else null.
@@ -64,6 +67,12 @@ impl Problem {
     }
 }
 
+impl From<Violation> for Problem {
+    fn from(Violation { path, line, column, reason }: Violation) -> Problem {
+        Problem { line, column, at: Some(path).filter(|path| !path.is_empty()), reason }
+    }
+}
+
 impl From<ParseError> for Problem {
     fn from(ParseError { line, column, reason, .. }: ParseError) -> Problem {
         Problem { line, column, at: None, reason }
@@ -79,14 +88,17 @@ pub(crate) fn run(session: &Session, args: &Args) -> anyhow::Result<Outcome> {
     claim(&mut files);
     let mut invalid = 0;
     let checked = files.len();
+    let schemas = schemas(&mut files);
     for mut file in files {
-        if let Some(format) = file.format {
-            match fs::read(&file.path) {
-                Ok(bytes) => file.errors.extend(Document::parse(bytes.into(), format).err().map(Problem::from)),
-                Err(error) => {
-                    unreadable.push((file.path, error));
-                    continue;
-                }
+        match file.parsed() {
+            Ok(Some(document)) => {
+                let schema = file.key.as_ref().and_then(|key| schemas.get(&(file.root.clone(), key.schema()?)));
+                file.errors.extend(schema.into_iter().flat_map(|schema| schema.check(&document)).map(Problem::from));
+            }
+            Ok(None) => {}
+            Err(error) => {
+                unreadable.push((file.path, error));
+                continue;
             }
         }
         invalid += usize::from(!file.errors.is_empty());
@@ -111,14 +123,43 @@ pub(crate) fn run(session: &Session, args: &Args) -> anyhow::Result<Outcome> {
     }
 }
 
+impl File {
+    /// What it holds, if that can be said; what is wrong with it is noted.
+    fn parsed(&mut self) -> io::Result<Option<Document>> {
+        let Some(format) = self.format else { return Ok(None) };
+        let parsed = Document::parse(fs::read(&self.path)?.into(), format);
+        Ok(parsed.map_err(|error| self.errors.push(error.into())).ok())
+    }
+}
+
+/// The schemas among the files, by directory and key.
+fn schemas(files: &mut [File]) -> BTreeMap<(PathBuf, Key), Schema> {
+    let mut schemas = BTreeMap::new();
+    for file in files {
+        let Some(key) = file.key.clone().filter(|key| key.described().is_some()) else { continue };
+        // What cannot be read or parsed is told when its turn comes.
+        let Some(document) =
+            fs::read(&file.path).ok().and_then(|bytes| Document::parse(bytes.into(), Format::Json).ok())
+        else {
+            continue;
+        };
+        match Schema::of(&document) {
+            Ok(schema) => drop(schemas.insert((file.root.clone(), key), schema)),
+            Err(error) => file.errors.push(error.into()),
+        }
+    }
+    schemas
+}
+
 fn tell(session: &Session, file: &File) -> anyhow::Result<()> {
     let path = file.path.display().to_string();
     if session.out.is_json() {
         let valid = file.errors.is_empty();
         return session.out.json(&json!({ "path": path, "key": file.key, "valid": valid, "errors": file.errors }));
     }
-    file.errors.iter().try_for_each(|Problem { line, column, reason, .. }| {
-        session.out.line(&plain(&located(&path, *line, *column, reason)))
+    file.errors.iter().try_for_each(|Problem { line, column, at, reason }| {
+        let at = at.as_ref().map_or(String::new(), |at| format!("{at}: "));
+        session.out.line(&plain(&located(&path, *line, *column, &format!("{at}{reason}"))))
     })
 }
 
@@ -126,7 +167,7 @@ fn tell(session: &Session, file: &File) -> anyhow::Result<()> {
 fn search(path: &Path, files: &mut Vec<File>, unreadable: &mut Vec<(PathBuf, io::Error)>) {
     match fs::metadata(path) {
         Ok(found) if found.is_dir() => descend(path, path, &mut Vec::new(), files, unreadable),
-        Ok(_) => files.push(named(path)),
+        Ok(_) => named(path, files),
         Err(error) => unreadable.push((path.to_owned(), error)),
     }
 }
@@ -157,13 +198,9 @@ fn descend(
         let role = Role::of(&name);
         match fs::metadata(&path) {
             Ok(found) if found.is_dir() && !name.starts_with('.') => descend(root, &path, above, files, unreadable),
-            Ok(found) if found.is_file() => {
-                if let Role::Document(format) = role {
-                    files.push(document(root, path, format));
-                }
-            }
+            Ok(found) if found.is_file() => files.extend(format(role).map(|format| document(root, path, format))),
             // What is no document may be a symlink to nowhere: editors lock files so.
-            Err(error) if matches!(role, Role::Document(_)) => unreadable.push((path, error)),
+            Err(error) if role != Role::Ignored => unreadable.push((path, error)),
             _ => {}
         }
     }
@@ -176,17 +213,27 @@ fn document(root: &Path, path: PathBuf, format: Format) -> File {
     File { root: root.to_owned(), key: key.ok(), format: Some(format), errors: errors.into_iter().collect(), path }
 }
 
-/// A file that was named directly: a document whatever stands around it, or a schema, or an error.
-fn named(path: &Path) -> File {
-    let root = path.parent().unwrap_or(Path::new("")).to_owned();
-    let path = path.to_owned();
-    match Role::of(&path.file_name().unwrap_or_default().to_string_lossy()) {
-        Role::Document(format) => document(&root, path, format),
-        Role::Schema => File { root, path, key: None, format: Some(Format::Json), errors: Vec::new() },
-        Role::Ignored => {
-            let errors = vec![Problem::whole("its name is not a document's: .toml, .json, .yaml, .yml, not hidden")];
-            File { root, path, key: None, format: None, errors }
-        }
+/// How a file of this role is written, if it is one to check.
+fn format(role: Role) -> Option<Format> {
+    match role {
+        Role::Document(format) => Some(format),
+        Role::Schema => Some(Format::Json),
+        Role::Ignored => None,
+    }
+}
+
+/// A file that was named directly: a document whatever stands around it, with its schema; or a schema, or an error.
+fn named(path: &Path, files: &mut Vec<File>) {
+    let root = path.parent().unwrap_or(Path::new(""));
+    let role = Role::of(&path.file_name().unwrap_or_default().to_string_lossy());
+    let Some(format) = format(role) else {
+        let errors = vec![Problem::whole("its name is not a document's: .toml, .json, .yaml, .yml, not hidden")];
+        return files.push(File { root: root.to_owned(), path: path.to_owned(), key: None, format: None, errors });
+    };
+    files.push(document(root, path.to_owned(), format));
+    let schema = path.with_extension("schema.json");
+    if role != Role::Schema && schema.is_file() {
+        files.push(document(root, schema, Format::Json));
     }
 }
 

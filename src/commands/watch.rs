@@ -15,6 +15,7 @@ use crate::output::{ADDED, REMOVED, plain};
 Examples:
   confhot watch
   confhot watch 'billing.>'
+  confhot watch '_schema.>'    # the schemas, which are told only when they are asked for
   confhot watch --format json | while read -r change; do …; done
 
 With --format json, a line a revision, as `confhot history` writes it.
@@ -43,6 +44,7 @@ pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome
             change = changes.next() => change,
         };
         match change {
+            Some(Change::Entry(entry)) if !args.pattern.lists(&entry.key) => {}
             Some(Change::Entry(entry)) if out.is_json() => out.event(&Line::from(&entry))?,
             Some(Change::Entry(entry)) => {
                 out.line(&text(session, &entry))?;

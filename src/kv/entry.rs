@@ -10,7 +10,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::document::{Digest, Format};
+use crate::document::{Digest, Format, Role};
 
 /// Name of one document in the bucket: dot-separated tokens of letters, digits, `-`, `_`, `/` and `=` (ADR-8).
 ///
@@ -54,16 +54,22 @@ impl Key {
         Ok(Key(text.into()))
     }
 
-    /// The key of a file at `path` below the source directory: `billing/api.yaml` is `billing.api`.
+    /// The key of a file at `path` below the source directory: `billing/api.yaml` is `billing.api`, and
+    /// `billing/api.schema.json` is `_schema.billing.api`.
     ///
-    /// A key that begins with `_` is kept for confhot's own use and is refused here.
+    /// Any other key that begins with `_` is kept for confhot's own use and is refused here.
     ///
     /// # Errors
     /// [`InvalidKey`] names the first character that stands in the way.
     pub fn from_path(path: &Path) -> Result<Key, InvalidKey> {
         let shown = || path.display().to_string().escape_debug().to_string();
         let mut text = String::new();
-        for part in path.with_extension("").components() {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let schema = Role::of(name) == Role::Schema;
+        // Of a schema's name both extensions go.
+        let stem = path.with_extension("");
+        let stem = if schema { stem.with_extension("") } else { stem };
+        for part in stem.components() {
             let invalid = |reason: String| InvalidKey { text: shown(), reason };
             let Component::Normal(part) = part else {
                 return Err(invalid("it is not below the source directory".into()));
@@ -83,7 +89,27 @@ impl Key {
         if text.starts_with('_') {
             return Err(InvalidKey { text: shown(), reason: "keys that begin with `_` are confhot's own".into() });
         }
+        let text = if schema { format!("{}{text}", Self::SCHEMA) } else { text };
         Key::parse(&text).map_err(|error| InvalidKey { text: shown(), ..error })
+    }
+
+    /// What the key of a schema begins with.
+    const SCHEMA: &str = "_schema.";
+
+    /// The key under which the schema of this key's documents is carried, `_schema.service1` of `service1`. Keys of
+    /// confhot's own have none.
+    pub fn schema(&self) -> Option<Key> {
+        if self.is_own() { None } else { Key::parse(&format!("{}{self}", Self::SCHEMA)).ok() }
+    }
+
+    /// The key whose documents this one holds the schema of, if it is a schema's key.
+    pub fn described(&self) -> Option<Key> {
+        Key::parse(self.0.strip_prefix(Self::SCHEMA)?).ok()
+    }
+
+    /// Whether it is kept for confhot's own use: such keys are read by name, and are in no list.
+    pub fn is_own(&self) -> bool {
+        self.0.starts_with('_')
     }
 
     /// The key as text.

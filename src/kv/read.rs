@@ -43,6 +43,11 @@ impl Pattern {
         Pattern(text)
     }
 
+    /// Whether `key`, which matches, is in a list of what matches: confhot's own keys are where the pattern asks for them.
+    pub fn lists(&self, key: &Key) -> bool {
+        !key.is_own() || self.0.starts_with('_')
+    }
+
     /// The pattern as text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -159,14 +164,15 @@ impl Bucket {
         self.each_message(pattern, start, true, each).await
     }
 
-    /// The live keys that match, oldest write first, without their bytes.
+    /// The live keys that match, oldest write first, without their bytes. confhot's own are among them only if the
+    /// pattern begins with `_`.
     ///
     /// # Errors
     /// [`BucketError`].
     pub async fn keys(&self, pattern: &Pattern) -> Result<Vec<Entry>, BucketError> {
         let mut keys = Vec::new();
         self.each_head(pattern, false, |entry| {
-            if entry.operation == Operation::Put {
+            if entry.operation == Operation::Put && pattern.lists(&entry.key) {
                 keys.push(entry);
             }
         })

@@ -7,7 +7,7 @@ use tokio::sync::watch::Receiver;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::{Event, Loader, LoaderError, Published, Step, Summary, decide};
+use super::{Event, Loader, LoaderError, Published, Step, Summary, after_schemas, decide};
 use crate::kv::{BucketError, Change, Changes, Entry, Key, Link, Pattern, Writer};
 use crate::source::{Batch, Cause, Content};
 
@@ -43,7 +43,7 @@ impl Loader {
         match self.dirty.len() {
             0 => {
                 if !self.options.dry_run {
-                    let files = self.files.len();
+                    let files = self.documents();
                     self.tell(Event::Ready { files });
                 }
                 Ok(self.summary)
@@ -102,7 +102,7 @@ impl Loader {
                     Some(Ok(())) => {
                         (unsynced, failures) = (false, 0);
                         if !std::mem::replace(&mut ready, true) {
-                            let files = self.files.len();
+                            let files = self.documents();
                             self.tell(Event::Ready { files });
                         }
                     }
@@ -200,12 +200,18 @@ impl Loader {
         }
         let mut candidates = Vec::new();
         let mut gone = Vec::new();
-        for change in batch.changes {
+        let mut changes = batch.changes;
+        changes.sort_by_key(|change| after_schemas(&change.path));
+        for change in changes {
             match change.content {
                 Content::Bytes(bytes) => candidates.extend(self.candidate(&change.path, bytes, change.seen, true)),
                 Content::Gone => gone.push(change.path),
                 Content::Unreadable(reason) => self.unreadable(&change.path, &reason.to_string()),
             }
+        }
+        // What another schema allows, or does not allow any more, goes with it.
+        for (path, observed) in self.look_again() {
+            candidates.extend(self.read_candidate(&path, observed));
         }
         // Noted before anything is waited for: whoever ends this early loses nothing.
         for candidate in &candidates {
@@ -285,10 +291,13 @@ impl Loader {
             published.base = known.base;
         }
         self.published.insert(key.clone(), published);
-        let Some(path) = self.claims.get(&key).filter(|paths| paths.len() == 1).and_then(|paths| paths.first()) else {
-            return;
-        };
-        let path = path.clone();
+        if let Some(described) = key.described()
+            && self.carried(described.clone(), &entry)
+        {
+            self.unjudged.extend(self.only_file(&described));
+            self.look_again();
+        }
+        let Some(path) = self.only_file(&key) else { return };
         let Some(digest) = self.files.get(&path).filter(|file| !file.refused).and_then(|file| file.digest) else {
             return;
         };

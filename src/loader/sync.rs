@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-use super::{Candidate, Event, Loader, Published, Step, may_prune};
+use super::{Candidate, Event, Loader, Published, Step, after_schemas, may_prune};
 use crate::kv::{BucketError, ChangeSet, Entry, Expect, Key, Pattern, Provenance, PublishError, Write, Writer};
 use crate::source::Content;
 
@@ -20,7 +20,8 @@ impl Loader {
     /// `dirty`.
     pub(super) async fn sync(&mut self) -> Result<(), BucketError> {
         self.read_bucket().await?;
-        let paths = self.source.paths();
+        let mut paths = self.source.paths();
+        paths.sort_by_key(|path| after_schemas(path));
         self.tell(Event::Syncing { files: paths.len() });
         // All claims first: of two files with one key neither may be published because it came first.
         for path in &paths {
@@ -57,20 +58,35 @@ impl Loader {
 
     async fn read_bucket(&mut self) -> Result<(), BucketError> {
         let (id, mut published) = (self.id.clone(), std::collections::HashMap::new());
+        let mut schemas = Vec::new();
         let pattern = Pattern::all();
         let read = self.bucket.each_head(&pattern, true, |entry: Entry| {
             published.insert(entry.key.clone(), Published::of_head(&entry, &id));
+            schemas.extend(entry.key.described().map(|key| (key, entry)));
         });
         match read.await {
             Err(BucketError::Missing(_)) if self.options.dry_run => {}
             read => read?,
         }
         self.published = published;
+        self.schemas.forget_bucket();
+        for (key, entry) in schemas {
+            self.carried(key, &entry);
+        }
         Ok(())
     }
 
+    /// Takes note of the schema that the bucket carries for `key`. Tells whether another one stands now.
+    pub(super) fn carried(&mut self, key: Key, entry: &Entry) -> bool {
+        self.schemas.of_bucket(key, entry).unwrap_or_else(|error| {
+            let text = format!("{}@{} in the bucket is passed over: {}", entry.key, entry.revision, error.reason);
+            self.tell(Event::Trouble(text));
+            false
+        })
+    }
+
     /// Reads a file now; a candidate if it is to be published.
-    fn read_candidate(&mut self, path: &Path, observed: bool) -> Option<Candidate> {
+    pub(super) fn read_candidate(&mut self, path: &Path, observed: bool) -> Option<Candidate> {
         // Being written, or on its way out: the source tells how that ends, and until then the file is not dealt with.
         let Some(content) = self.source.read(path) else {
             self.dirty.entry(path.to_owned()).or_insert(observed);
@@ -211,7 +227,9 @@ impl Loader {
 
     /// Looks again at the files that could not be published, for as long as a server is connected.
     pub(super) async fn retry(&mut self) {
-        for (path, observed) in self.dirty.clone() {
+        let mut dirty: Vec<_> = self.dirty.clone().into_iter().collect();
+        dirty.sort_by_key(|(path, _)| after_schemas(path));
+        for (path, observed) in dirty {
             if !self.is_connected() {
                 return;
             }
@@ -226,6 +244,18 @@ impl Loader {
                 self.publish(vec![candidate], false).await;
             }
         }
+        self.look_again();
+    }
+
+    /// Has the files looked at again whose schema is another one than when they were. Gives them, and whether they are
+    /// an observed change.
+    pub(super) fn look_again(&mut self) -> Vec<(PathBuf, bool)> {
+        let mut again = Vec::new();
+        for path in std::mem::take(&mut self.unjudged) {
+            let observed = self.files.get(&path).is_some_and(|file| file.refused && file.refused_change);
+            again.push((path.clone(), *self.dirty.entry(path).or_insert(observed)));
+        }
+        again
     }
 
     /// Deletes the keys of files that are gone, where that was asked for and is no mass effect.
@@ -233,10 +263,13 @@ impl Loader {
         if !self.options.prune {
             return;
         }
-        let ours = |published: &Published| published.ours && published.digest.is_some();
-        let total = self.published.values().filter(|published| ours(published)).count();
+        let ours = |(key, published): &(&Key, &Published)| {
+            // A schema is taken away by name only: a file that was moved must not allow what it forbids.
+            !key.is_own() && published.ours && published.digest.is_some()
+        };
+        let total = self.published.iter().filter(ours).count();
         let mut gone: Vec<(Key, Expect)> = (self.published.iter())
-            .filter(|(key, published)| ours(published) && !self.claims.contains_key(key))
+            .filter(|entry| ours(entry) && !self.claims.contains_key(entry.0))
             .map(|(key, published)| (key.clone(), Expect::At(published.head)))
             .collect();
         gone.sort_by(|(a, _), (b, _)| a.cmp(b));
@@ -247,7 +280,7 @@ impl Loader {
         let recent = self.pruned.len();
         let reason = if !self.source.complete() {
             Some("a part of the directory cannot be read: nothing is deleted".to_owned())
-        } else if self.files.is_empty() && !self.options.allow_empty {
+        } else if self.documents() == 0 && !self.options.allow_empty {
             Some("the directory is empty: nothing is deleted without --allow-empty".to_owned())
         } else if !self.options.prune_any && !may_prune(gone.len() + recent, total + recent) {
             Some(format!(

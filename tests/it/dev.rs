@@ -109,9 +109,10 @@ fn it_runs_a_service_for_each_document_follows_the_files_and_stops_all_of_it_on_
     let server = dev.wait_event(START, |event| event["event"] == "server");
     assert!(server["url"].as_str().unwrap().starts_with("nats://127.0.0.1:"), "{server}");
     applied(&mut dev, &["service1", "service2", "service3"]);
-    assert_eq!(descendants(dev.pid()).len(), 4, "the server and three services");
+    assert_eq!(descendants(dev.pid()).len(), 4, "the server and three services: a schema has none");
 
-    place.write("service1.toml", "edited = true\n");
+    let demo = std::fs::read_to_string(place.configs().join("service1.toml")).unwrap();
+    place.write("service1.toml", &demo.replace("port = 8081", "port = 9091"));
     let edited = dev.wait_event(START, |event| event["event"] == "published" && event["key"] == "service1");
     dev.wait_event(START, |event| event["event"] == "applied" && event["revision"] == edited["revision"]);
 

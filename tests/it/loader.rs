@@ -118,7 +118,7 @@ fn a_start_publishes_what_differs_and_each_save_follows_until_sigterm() {
         scene.save("service1.toml", "port = 1\n");
         scene.save("billing/api.yaml", "port: 1\n");
         scene.save("billing/web.json", "{\"port\":1}");
-        for ignored in [".hidden.toml", "a.toml~", "a.swp", "4913", "#x.toml#", "x.tmp", "a.schema.json", "notes.txt"] {
+        for ignored in [".hidden.toml", "a.toml~", "a.swp", "4913", "#x.toml#", "x.tmp", "notes.txt"] {
             fs::write(scene.path(ignored), "x = 1").unwrap();
         }
         let mut loader = Daemon::start(scene.args(&[]));

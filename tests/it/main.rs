@@ -12,6 +12,7 @@ mod live;
 mod loader;
 mod publishing;
 mod rollback;
+mod schemas;
 mod serve;
 mod server;
 mod support;
