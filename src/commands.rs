@@ -16,6 +16,7 @@ pub(crate) mod rollback;
 pub(crate) mod serve;
 pub(crate) mod status;
 pub(crate) mod validate;
+pub(crate) mod wait;
 pub(crate) mod watch;
 
 use std::io::Read as _;

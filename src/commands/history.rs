@@ -1,7 +1,9 @@
 //! `confhot history`
 
+use std::fmt;
+
 use confhot::document::{Digest, Format};
-use confhot::kv::{ChangeSet, Entry, Key, Operation, Revision, Writer};
+use confhot::kv::{Bucket, ChangeSet, Entry, Key, Operation, Report, Revision, Writer};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -17,7 +19,7 @@ Examples:
 
 With --format json, a line a revision:
 {\"key\",\"revision\",\"operation\":\"put\"|\"delete\",\"created\",\"writer\",\"author\",\"commit\",\"message\",
-\"digest\",\"size\",\"format\",\"set\"}.
+\"digest\",\"size\",\"format\",\"set\"}, and for the head \"applied\" and \"rejected\", counts of live instances.
 `size` is in bytes; `digest` is null for a delete; `set` is null, or {\"id\",\"members\"} where documents were \
 changed together. What another client wrote has no provenance: null.
 
@@ -48,6 +50,39 @@ pub(super) struct Line<'a> {
     size: usize,
     format: Option<Format>,
     set: Option<&'a ChangeSet>,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    instances: Option<Instances>,
+}
+
+/// How many live instances serve the head, and how many rejected it; unknown where nobody lets us know.
+#[derive(Debug, Clone, Copy, Serialize)]
+struct Instances {
+    applied: Option<usize>,
+    rejected: Option<usize>,
+}
+
+impl Instances {
+    async fn of(bucket: &Bucket, head: &Entry) -> Instances {
+        let Ok((statuses, _)) = bucket.statuses(Some(&head.key)).await else {
+            return Instances { applied: None, rejected: None };
+        };
+        let rejected = |report: &Report| report.rejected.as_ref().is_some_and(|it| it.revision == head.revision);
+        let count = |counts: &dyn Fn(&Report) -> bool| Some(statuses.iter().filter(|it| counts(&it.report)).count());
+        Instances {
+            applied: count(&|report| report.revision == Some(head.revision) && !rejected(report)),
+            rejected: count(&rejected),
+        }
+    }
+}
+
+impl fmt::Display for Instances {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.applied, self.rejected) {
+            (Some(applied), Some(0)) => write!(f, "{applied} applied"),
+            (Some(applied), Some(rejected)) => write!(f, "{applied} applied, {rejected} rejected"),
+            _ => f.write_str("-"),
+        }
+    }
 }
 
 impl<'a> From<&'a Entry> for Line<'a> {
@@ -66,6 +101,7 @@ impl<'a> From<&'a Entry> for Line<'a> {
             size: entry.size,
             format: from.format,
             set: from.set.as_ref(),
+            instances: None,
         }
     }
 }
@@ -76,9 +112,14 @@ pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome
     if history.is_empty() {
         return Err(absent(&bucket, &args.key).await);
     }
+    let head = history[0].revision;
+    let instances = Instances::of(&bucket, &history[0]).await;
     history.truncate(args.limit.unwrap_or(usize::MAX));
     if session.out.is_json() {
-        history.iter().try_for_each(|entry| session.out.json(&Line::from(entry)))?;
+        for entry in &history {
+            let instances = (entry.revision == head).then_some(instances);
+            session.out.json(&Line { instances, ..Line::from(entry) })?;
+        }
         return Ok(Outcome::Yes);
     }
     let rows: Vec<_> = history
@@ -98,11 +139,12 @@ pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome
                 format,
                 known(from.author.as_deref()),
                 known(from.commit.as_deref().map(|commit| commit.get(..10).unwrap_or(commit))),
+                if entry.revision == head { instances.to_string() } else { String::new() },
                 from.message.clone().unwrap_or_default(),
             ]
         })
         .collect();
-    let head = ["REVISION", "CREATED", "WRITER", "SIZE", "FORMAT", "AUTHOR", "COMMIT", "MESSAGE"];
+    let head = ["REVISION", "CREATED", "WRITER", "SIZE", "FORMAT", "AUTHOR", "COMMIT", "INSTANCES", "MESSAGE"];
     session.out.table(head, &rows)?;
     Ok(Outcome::Yes)
 }

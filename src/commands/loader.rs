@@ -1,15 +1,17 @@
 //! `confhot loader`: makes the bucket hold what a directory holds.
 
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use confhot::kv::Settings;
+use confhot::kv::{Bucket, Key, Revision, Settings};
 use confhot::loader::{Event, Loader, Options};
+use confhot::wait::{Fate, Verdict};
 use indicatif::{ProgressBar, ProgressDrawTarget};
 use serde_json::{Value, json};
 
-use super::{Outcome, Session};
+use super::{Outcome, Session, wait};
 use crate::cli::duration;
 use crate::output::{Output, milliseconds};
 
@@ -29,10 +31,16 @@ Examples:
   confhot loader --dir configs --once              publish what differs and exit
   confhot loader --dir configs --dry-run           say what would be published
   confhot loader --dir configs --once --format json
+  confhot loader --dir configs --once --wait 60s --rollback-on-reject
+
+With --wait, last on stdout: {\"event\":\"waited\",\"applied\":[{\"key\",\"instance\"}],\
+\"rejected\":[{\"key\",\"instance\",\"reason\"}],\"missing\",\"left\",\"unread\":[key],\"rolled_back\":[key]}. It waits for
+every document of the directory, those included that this run found in their place. Keys that nobody reads fail nothing.
 
 Exit codes:
   0    --once: the bucket holds what the directory holds; without it, stopped by SIGTERM or SIGINT
-  1    --once: a file was refused or drift remains; --dry-run: something would change, is refused or has drifted
+  1    --once: a file was refused or drift remains, or with --wait, not every instance applied it; --dry-run: something
+       would change, is refused or has drifted
   2    could not start, or with --once the server could not be reached
   130  stopped by a second Ctrl-C")]
 pub(crate) struct Args {
@@ -63,11 +71,17 @@ pub(crate) struct Args {
     /// Take an empty file for an empty document, and with --prune an empty directory for a wish
     #[arg(long)]
     allow_empty: bool,
+    #[command(flatten)]
+    waiting: wait::Args,
+    /// With --wait: where an instance rejects it, take back all that was published in this run
+    #[arg(long, requires = "wait")]
+    rollback_on_reject: bool,
 }
 
 pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome> {
     let output = &session.out;
     let once = args.once || args.dry_run;
+    anyhow::ensure!(args.waiting.wait.is_none() || args.once && !args.dry_run, "--wait goes with --once");
     let mut options = Options::new(&args.dir);
     options.settings = Settings { replicas: args.replicas.into() };
     options.prune = args.prune;
@@ -82,9 +96,15 @@ pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome
     std::fs::read_dir(&args.dir).with_context(|| format!("cannot read {}", args.dir.display()))?;
     let bucket = if once { session.bucket().await? } else { session.bucket_in_time().await? };
     let connection = bucket.connection().clone();
-    let loader = Loader::open(bucket, options, teller(output)).await?;
     let outcome = if once {
-        let summary = loader.once().await?;
+        let mut waiting = args.waiting.begin(&bucket, None).await?;
+        let (mut tell, stood) = (teller(output), Stood::default());
+        let noted = stood.clone();
+        let loader = Loader::open(bucket.clone(), options, move |event| {
+            noted.note(event);
+            tell(event);
+        });
+        let summary = loader.await?.once().await?;
         let changed = args.dry_run && summary.published + summary.deleted > 0;
         output.note(&format!(
             "{} {}, {} unchanged, {} refused, {} drifted",
@@ -94,13 +114,77 @@ pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome
             summary.refused,
             summary.drifted
         ));
-        if changed || summary.refused + summary.drifted > 0 { Outcome::No } else { Outcome::Yes }
+        let applied = match &mut waiting {
+            Some(waiting) => stood.wait(session, &bucket, waiting, args.rollback_on_reject).await?,
+            None => Outcome::Yes,
+        };
+        if changed || summary.refused + summary.drifted > 0 { Outcome::No } else { applied }
     } else {
-        loader.run(session.shutdown.clone()).await?;
+        Loader::open(bucket, options, teller(output)).await?.run(session.shutdown.clone()).await?;
         Outcome::Yes
     };
     connection.close().await;
     Ok(outcome)
+}
+
+/// Where a single sync left each key that has a file here.
+#[derive(Clone, Default)]
+struct Stood(Arc<Mutex<Vec<(Key, Revision, bool)>>>);
+
+impl Stood {
+    fn note(&self, event: &Event) {
+        let stood = match event {
+            Event::Published { key, revision, .. } => (key.clone(), *revision, true),
+            Event::Unchanged { key, revision, .. } => (key.clone(), *revision, false),
+            _ => return,
+        };
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(stood);
+    }
+
+    /// Waits until every instance runs what the directory holds, what was there before this run included; takes back
+    /// what this run published, all of it, where an instance rejected some of it and that was asked for.
+    async fn wait(
+        &self,
+        session: &Session,
+        bucket: &Bucket,
+        waiting: &mut wait::Waiting,
+        roll_back: bool,
+    ) -> anyhow::Result<Outcome> {
+        let stood = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        // Schemas are read by whoever checks, and applied by nobody.
+        let stood: Vec<_> = stood.into_iter().filter(|(key, ..)| !key.is_own()).collect();
+        let targets: Vec<_> = stood.iter().map(|(key, revision, _)| (key.clone(), *revision)).collect();
+        let waited = waiting.applied(session, &targets).await;
+        let out = &session.out;
+        let nobody = waited.verdict == Verdict::Nobody && waited.members.is_empty();
+        if !out.is_json() {
+            if !waited.unread.is_empty() {
+                let keys: Vec<_> = waited.unread.iter().map(Key::to_string).collect();
+                out.note(&format!("no live instance follows {}", keys.join(", ")));
+            }
+            if !nobody {
+                wait::tell(session, &waited)?;
+            }
+        }
+        let mut back = Vec::new();
+        if roll_back && waited.verdict == Verdict::Rejected {
+            let published: Vec<_> =
+                stood.iter().filter(|(.., new)| *new).map(|(key, revision, _)| (key.clone(), *revision)).collect();
+            back = waiting.roll_back(session, bucket, &published, &wait::why(&waited)).await;
+        }
+        if out.is_json() {
+            let mut lists = wait::lists(&waited, |member| match &member.fate {
+                Fate::Rejected(reason) => json!({"key": member.key, "instance": member.instance, "reason": reason}),
+                _ => json!({"key": member.key, "instance": member.instance}),
+            });
+            lists.insert("event".into(), "waited".into());
+            lists.insert("unread".into(), json!(waited.unread));
+            lists.insert("rolled_back".into(), back.iter().map(|(key, _)| json!(key)).collect());
+            out.json(&lists)?;
+        }
+        // A key that nobody reads fails nothing, and so do all of them.
+        if nobody && !waiting.wants_some() { Ok(Outcome::Yes) } else { Ok(wait::outcome(&waited)) }
+    }
 }
 
 /// Tells a loader's events, and shows the progress of a long first sync.

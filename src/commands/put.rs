@@ -7,10 +7,12 @@ use confhot::document::{Document, Format, ParseError};
 use confhot::kv::{
     Bucket, BucketError, Entry, Expect, Key, Operation, Provenance, PublishError, Revision, Settings, Write, Writer,
 };
+use confhot::wait::Verdict;
 use jiff::Timestamp;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::{No, Outcome, Session, format_of, judge, previous_format, read, shown};
+use super::{No, Outcome, Session, format_of, judge, previous_format, read, shown, wait};
+use wait::Waiting;
 
 /// Publish one document
 ///
@@ -25,14 +27,20 @@ Examples:
   confhot get service1 | sed s/8080/9090/ | confhot put service1
   confhot put service1 service1.toml --expect 42    # only if nobody changed it since
   confhot put service1 service1.toml --expect 0     # only if it has no value
+  confhot put service1 service1.toml --wait 30s --rollback-on-reject
 
 Without --expect the last writer wins.
 
+With --wait, it returns when every instance that was live when the document was stored has applied exactly that
+revision; with 1 on the first rejection, when something newer came, or when the time is over.
+
 With --format json: {\"key\",\"revision\",\"unchanged\"}. `revision` is the new one, or the head's where nothing changed.
+With --wait also {\"applied\":[instance],\"rejected\":[{\"instance\",\"reason\"}],\"missing\":[instance],\
+\"left\":[instance],\"rolled_back_to\"}.
 
 Exit codes:
   0  stored, or unchanged
-  1  invalid, refused by schema or guard, too large, or lost the race
+  1  invalid, refused by schema or guard, too large, or lost the race; with --wait, not every instance applied it
   2  trouble")]
 pub(crate) struct Args {
     /// The key: `service1`, `billing.api`
@@ -52,6 +60,11 @@ pub(crate) struct Args {
     /// Past a guard: publish an empty document
     #[arg(long)]
     force: bool,
+    #[command(flatten)]
+    waiting: wait::Args,
+    /// With --wait: where an instance rejects it, publish the last good revision again
+    #[arg(long, requires = "wait")]
+    rollback_on_reject: bool,
 }
 
 /// How often a race is run again where the last writer is to win.
@@ -78,6 +91,7 @@ pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome
     judge(&bucket, &key, &document).await?.map_err(invalid)?;
     provenance.format = Some(document.format());
 
+    let waiting = args.waiting.begin(&bucket, Some(&key)).await?.map(|waiting| (waiting, args.rollback_on_reject));
     let mut tries = 0;
     loop {
         tries += 1;
@@ -86,7 +100,7 @@ pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome
             && head.operation == Operation::Put
             && head.value == document.bytes()
         {
-            return told(session, &key, head.revision, None);
+            return told(session, &bucket, &key, head.revision, None, waiting).await;
         }
         if head.is_none() {
             bucket.ensure(&Settings::default()).await?;
@@ -96,7 +110,7 @@ pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome
         match bucket.publish(&write).await {
             Ok(published) => {
                 let text = format!("{key} is published at revision {}", published.revision);
-                return told(session, &key, published.revision, Some(&text));
+                return told(session, &bucket, &key, published.revision, Some(&text), waiting).await;
             }
             Err(PublishError::Conflict { .. }) if args.expect.is_none() && tries < TRIES => {}
             Err(error) => return Err(error.into()),
@@ -148,14 +162,46 @@ fn expect(key: &Key, head: Option<&Entry>, wanted: Option<u64>) -> Result<Expect
 }
 
 /// Tells what came of publishing a document: `stored` says it in text, none is that the head holds those bytes already.
-pub(super) fn told(session: &Session, key: &Key, revision: Revision, stored: Option<&str>) -> anyhow::Result<Outcome> {
-    if session.out.is_json() {
-        session.out.json(&json!({ "key": key, "revision": revision, "unchanged": stored.is_none() }))?;
-    } else {
-        let unchanged = || format!("{key} is unchanged at revision {revision}");
-        session.out.line(&stored.map_or_else(unchanged, str::to_owned))?;
+pub(super) async fn told(
+    session: &Session,
+    bucket: &Bucket,
+    key: &Key,
+    revision: Revision,
+    stored: Option<&str>,
+    waiting: Option<(Waiting, bool)>,
+) -> anyhow::Result<Outcome> {
+    let out = &session.out;
+    let mut answer = json!({ "key": key, "revision": revision, "unchanged": stored.is_none() });
+    if !out.is_json() {
+        match stored {
+            Some(text) => out.line(text)?,
+            None => out.line(&format!("{key} is unchanged at revision {revision}"))?,
+        }
+        out.flush()?;
     }
-    Ok(Outcome::Yes)
+    let mut outcome = Outcome::Yes;
+    if let Some((mut waiting, roll_back)) = waiting {
+        let target = [(key.clone(), revision)];
+        let waited = waiting.applied(session, &target).await;
+        outcome = wait::outcome(&waited);
+        let mut back = None;
+        if !out.is_json() {
+            wait::tell(session, &waited)?;
+        }
+        // What nobody stored just now is nobody's to take back.
+        if roll_back && stored.is_some() && waited.verdict == Verdict::Rejected {
+            let gone = waiting.roll_back(session, bucket, &target, &wait::why(&waited)).await;
+            back = gone.first().map(|(_, revision)| *revision);
+        }
+        if let Value::Object(answer) = &mut answer {
+            answer.extend(wait::lists(&waited, wait::named));
+            answer.insert("rolled_back_to".into(), json!(back));
+        }
+    }
+    if out.is_json() {
+        out.json(&answer)?;
+    }
+    Ok(outcome)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use confhot::diff;
 use confhot::kv::{Bucket, Entry, Key, Operation, Write, rollback};
 
 use super::revision::Which;
-use super::{No, Outcome, Session, Unconfirmed, absent, diff::style, document_of, judge, put};
+use super::{No, Outcome, Session, Unconfirmed, absent, diff::style, document_of, judge, put, wait};
 use crate::output::plain;
 
 /// Publish an older revision's bytes again, as a new revision
@@ -21,12 +21,13 @@ Examples:
   confhot rollback service1 42 --message 'orders fail since 43'
   confhot rollback service1 @~2 --yes
 
-The diff goes to stderr. With --format json: {\"key\",\"revision\",\"unchanged\"}.
+The diff goes to stderr. With --format json: {\"key\",\"revision\",\"unchanged\"}, and with --wait as `put --wait`.
 `revision` is the new one, or the head's where it holds those bytes already.
 
 Exit codes:
   0  rolled back, or unchanged
-  1  nothing older, no such revision, invalid, refused by today's schema, changed meanwhile, or you said no
+  1  nothing older, no such revision, invalid, refused by today's schema, changed meanwhile, or you said no;
+     with --wait, not every instance applied it
   2  trouble, or nobody to ask and no --yes")]
 pub(crate) struct Args {
     /// The key: `service1`, `billing.api`
@@ -39,10 +40,12 @@ pub(crate) struct Args {
     /// Do not ask
     #[arg(short, long)]
     yes: bool,
+    #[command(flatten)]
+    waiting: wait::Args,
 }
 
 pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome> {
-    let Args { key, revision, message, yes } = args;
+    let Args { key, revision, message, yes, waiting } = args;
     let bucket = session.bucket().await?;
     let history = bucket.history(&key).await?;
     let Some(head) = history.first() else { return Err(absent(&bucket, &key).await) };
@@ -60,7 +63,8 @@ pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome
         return Err(No::Deleted { key, at: target.revision }.into());
     }
     if head.operation == Operation::Put && head.value == target.value {
-        return put::told(session, &key, head.revision, None);
+        let waiting = waiting.begin(&bucket, Some(&key)).await?;
+        return put::told(session, &bucket, &key, head.revision, None, waiting.map(|waiting| (waiting, false))).await;
     }
     let mut write = write(&bucket, head, &target).await?;
     write.provenance.author = session.author();
@@ -74,14 +78,16 @@ pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome
             None => return Err(Unconfirmed { verb: "rollback" }.into()),
         }
     }
+    let waiting = waiting.begin(&bucket, Some(&key)).await?;
     let published = bucket.publish(&write).await?;
     let text = format!("{key} is rolled back to revision {}, as revision {}", target.revision, published.revision);
-    put::told(session, &key, published.revision, Some(&text))
+    let waiting = waiting.map(|waiting| (waiting, false));
+    put::told(session, &bucket, &key, published.revision, Some(&text), waiting).await
 }
 
 /// The write that brings `target` back, if it holds what services can use: to publish again what is known to be broken,
 /// or is not allowed any more, would withdraw nothing.
-async fn write(bucket: &Bucket, head: &Entry, target: &Entry) -> anyhow::Result<Write> {
+pub(super) async fn write(bucket: &Bucket, head: &Entry, target: &Entry) -> anyhow::Result<Write> {
     let (key, revision) = (target.key.clone(), target.revision);
     let document = match document_of(bucket, target).await? {
         Ok(document) => document,

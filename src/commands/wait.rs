@@ -1,0 +1,222 @@
+//! `--wait`: what put, rollback and loader share.
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use confhot::kv::{Bucket, ChangeSet, Entry, Key, Operation, Revision, Status, Write, rollback};
+use confhot::wait::{Fate, Member, Outcome as Waited, Verdict, Wait};
+use indicatif::ProgressDrawTarget;
+use serde_json::{Value, json};
+
+use super::{Outcome, Session, rollback as verb};
+use crate::cli::duration;
+
+/// What is given back at least to wait for a rollback, where a rejection came at the last moment.
+const TIME_TO_GO_BACK: Duration = Duration::from_secs(5);
+
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Args {
+    /// Wait until every live instance applied it, at most so long
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(super) wait: Option<Duration>,
+    /// With --wait: so many instances at least; 0 is content with none
+    #[arg(long, value_name = "N", requires = "wait")]
+    pub(super) instances: Option<usize>,
+}
+
+/// A wait that has taken note of who is live, before anything was stored.
+pub(crate) struct Waiting {
+    wait: Wait,
+    instances: Option<usize>,
+    /// Revisions that live instances had rejected by then.
+    rejected: HashSet<(Key, Revision)>,
+}
+
+impl Args {
+    /// Takes note of the live instances of `key`, or of all keys, if it is to be waited for them.
+    pub(crate) async fn begin(&self, bucket: &Bucket, key: Option<&Key>) -> anyhow::Result<Option<Waiting>> {
+        let Some(patience) = self.wait else { return Ok(None) };
+        let wait = Wait::begin(bucket, key, patience).await?;
+        let refused =
+            |status: &Status| status.report.rejected.as_ref().map(|refused| (status.key.clone(), refused.revision));
+        let rejected = wait.known().filter_map(refused).collect();
+        Ok(Some(Waiting { wait, instances: self.instances, rejected }))
+    }
+}
+
+impl Waiting {
+    /// Whether it is to be an instance at least that applied it.
+    pub(crate) fn wants_some(&self) -> bool {
+        self.instances.is_some_and(|instances| instances > 0)
+    }
+
+    /// Waits until the instances run `targets`; shows on a terminal how far it is.
+    pub(crate) async fn applied(&mut self, session: &Session, targets: &[(Key, Revision)]) -> Waited {
+        let bar = session.out.progress(self.wait.known().count());
+        let since = Instant::now();
+        let waited = self.wait.until_applied(targets, self.instances, |applied, of| {
+            let Some(bar) = &bar else { return };
+            bar.set_length(of as u64);
+            bar.set_position(applied as u64);
+            if bar.is_hidden() && since.elapsed() > Duration::from_secs(1) {
+                bar.set_draw_target(ProgressDrawTarget::stderr());
+            }
+        });
+        let waited = waited.await;
+        if let Some(bar) = bar {
+            bar.finish_and_clear();
+        }
+        waited
+    }
+
+    /// The revision to go back to after `history`'s head was rejected: the one before it, unless a live instance had
+    /// rejected that too, and then where a rollback of that one goes. `history` is newest first.
+    fn last_good<'a>(&self, history: &'a [Entry]) -> Option<&'a Entry> {
+        let (head, before) = (history.first()?, history.get(1)?);
+        let good = before.operation == Operation::Put
+            && before.value != head.value
+            && !self.rejected.contains(&(before.key.clone(), before.revision));
+        if good { Some(before) } else { rollback::target(&history[1..]) }
+    }
+
+    /// Publishes the last good revisions of what was stored as `targets`, as one where the bucket can, each only where
+    /// nobody changed it since; waits until they are applied. Gives each key and the revision that it went back to, and
+    /// says of the others why they did not: the answer that this is part of is still owed.
+    pub(crate) async fn roll_back(
+        &mut self,
+        session: &Session,
+        bucket: &Bucket,
+        targets: &[(Key, Revision)],
+        why: &str,
+    ) -> Vec<(Key, Revision)> {
+        let (out, author) = (&session.out, session.author());
+        let mut writes = Vec::new();
+        for (key, revision) in targets {
+            match self.way_back(bucket, key, *revision).await {
+                Ok(mut write) => {
+                    write.provenance.author.clone_from(&author);
+                    write.provenance.message = Some(why.to_owned());
+                    writes.push(write);
+                }
+                Err(error) => out.note(&format!("{key} is not rolled back: {error:#}")),
+            }
+        }
+        let set = (writes.len() > 1).then(|| ChangeSet::new(writes.len()));
+        for write in &mut writes {
+            write.provenance.set.clone_from(&set);
+        }
+        let atomic = bucket.describe().await.is_ok_and(|told| told.atomic);
+        let outcomes = bucket.publish_set(&writes, atomic).await;
+        let (mut back, mut published) = (Vec::new(), Vec::new());
+        for (write, outcome) in writes.into_iter().zip(outcomes) {
+            match outcome {
+                Ok(stored) => {
+                    back.extend(write.provenance.rollback_of.map(|to| (write.key.clone(), to)));
+                    published.push((write.key, stored.revision));
+                }
+                Err(error) => out.note(&format!("{} is not rolled back: {error}", write.key)),
+            }
+        }
+        if !published.is_empty() {
+            self.wait.extend(TIME_TO_GO_BACK);
+            let waited = self.applied(session, &published).await;
+            for (key, to) in &back {
+                out.note(&format!("{key} is rolled back to revision {to}"));
+            }
+            if waited.verdict != Verdict::Applied {
+                out.note(&format!("not every instance has gone back: {}", summary(&waited)));
+            }
+        }
+        back
+    }
+
+    async fn way_back(&self, bucket: &Bucket, key: &Key, revision: Revision) -> anyhow::Result<Write> {
+        let history = bucket.history(key).await?;
+        anyhow::ensure!(
+            history.first().is_some_and(|head| head.revision == revision),
+            "somebody else changed it since"
+        );
+        let target = self.last_good(&history).context("it has no good revision to go back to")?;
+        verb::write(bucket, &history[0], target).await
+    }
+}
+
+/// The first rejection, as a reason for the history.
+pub(crate) fn why(waited: &Waited) -> String {
+    let rejection = waited.members.iter().find_map(|member| match &member.fate {
+        Fate::Rejected(reason) => Some(format!("rejected by {}: {reason}", member.instance)),
+        _ => None,
+    });
+    rejection.unwrap_or_default()
+}
+
+/// Yes if all of them applied it.
+pub(crate) fn outcome(waited: &Waited) -> Outcome {
+    if waited.verdict == Verdict::Applied { Outcome::Yes } else { Outcome::No }
+}
+
+/// The four lists of JSON, `shown` saying what a member is in them.
+pub(crate) fn lists(waited: &Waited, shown: impl Fn(&Member) -> Value) -> serde_json::Map<String, Value> {
+    let list = |wanted: fn(&Fate) -> bool| -> Value {
+        waited.members.iter().filter(|member| wanted(&member.fate)).map(&shown).collect()
+    };
+    let mut lists = serde_json::Map::new();
+    lists.insert("applied".into(), list(|fate| *fate == Fate::Applied));
+    lists.insert("rejected".into(), list(|fate| matches!(fate, Fate::Rejected(_))));
+    lists.insert("missing".into(), list(|fate| *fate == Fate::Missing));
+    lists.insert("left".into(), list(|fate| *fate == Fate::Left));
+    if let Verdict::Superseded(_, revision) = &waited.verdict {
+        lists.insert("superseded_by".into(), json!(revision));
+    }
+    lists
+}
+
+/// A member of [`lists`] where there is one key: its name, and why it rejected.
+pub(crate) fn named(member: &Member) -> Value {
+    match &member.fate {
+        Fate::Rejected(reason) => json!({ "instance": member.instance, "reason": reason }),
+        _ => json!(member.instance),
+    }
+}
+
+fn summary(waited: &Waited) -> String {
+    let count = |wanted: fn(&Fate) -> bool| waited.members.iter().filter(|member| wanted(&member.fate)).count();
+    let mut text = format!("applied by {} of {}", count(|fate| *fate == Fate::Applied), waited.members.len());
+    for (count, what) in [
+        (count(|fate| matches!(fate, Fate::Rejected(_))), "rejected it"),
+        (count(|fate| *fate == Fate::Missing), "did not say so in time"),
+        (count(|fate| *fate == Fate::Left), "left"),
+    ] {
+        if count > 0 {
+            text.push_str(&format!(", {count} {what}"));
+        }
+    }
+    text
+}
+
+/// What came of it, for a person: a line, a line for each instance that is not as it should be, and what to do.
+pub(crate) fn tell(session: &Session, waited: &Waited) -> anyhow::Result<()> {
+    let out = &session.out;
+    match &waited.verdict {
+        Verdict::Nobody if waited.members.is_empty() => {
+            out.note("no live instance is known that could apply it");
+            out.note("hint: start one, or say --instances 0 where that is right");
+            return Ok(());
+        }
+        Verdict::Superseded(key, revision) => out.line(&format!("superseded: {key} is at revision {revision}"))?,
+        _ => {}
+    }
+    out.line(&summary(waited))?;
+    for member in &waited.members {
+        let (key, instance) = (&member.key, crate::output::plain(&member.instance));
+        match &member.fate {
+            Fate::Rejected(reason) => {
+                out.line(&format!("  {key} rejected by {instance}: {}", crate::output::plain(reason)))?
+            }
+            Fate::Missing => out.line(&format!("  {key} missing: {instance}"))?,
+            _ => {}
+        }
+    }
+    Ok(())
+}
