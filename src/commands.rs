@@ -37,7 +37,7 @@ use confhot::server::{FindError, StartError};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::{Environment, Global, Target, Verb};
-use crate::output::Output;
+use crate::output::{Log, Output};
 
 /// Reading two settings takes git 2 ms; a home directory on a dead mount takes for ever.
 const GIT_DEADLINE: Duration = Duration::from_secs(2);
@@ -47,6 +47,7 @@ pub(crate) struct Session {
     pub(crate) global: Global,
     pub(crate) environment: Environment,
     pub(crate) out: Output,
+    pub(crate) log: Log,
     /// Cancelled by the first SIGINT or SIGTERM, for verbs that are daemons; others are ended by the signal itself.
     pub(crate) shutdown: CancellationToken,
 }

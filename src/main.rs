@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use cli::{Cli, Environment};
 use commands::{Outcome, Session};
-use output::Output;
+use output::{Log, Output};
 
 /// What a shell reports for a process that a Ctrl-C ended.
 const INTERRUPTED: i32 = 130;
@@ -34,8 +34,8 @@ fn main() -> ExitCode {
         }
     };
     let out = Output::new(&global);
-    output::log_to_stderr(&global);
-    let session = Session { global, environment: Environment::read(), out, shutdown: CancellationToken::new() };
+    let log = Log::to_stderr(&global);
+    let session = Session { global, environment: Environment::read(), out, log, shutdown: CancellationToken::new() };
     let outcome = run(&session, verb).and_then(|outcome| session.out.flush().map(|()| outcome));
     ExitCode::from(match outcome {
         Ok(Outcome::Yes) => 0,

@@ -2,6 +2,9 @@
 //!
 //! Whether to colour, how JSON is written, and what a closed pipe means is decided here, once.
 
+mod hidden;
+mod log;
+
 use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io::{self, BufWriter, ErrorKind, IsTerminal, Stdout, Write};
@@ -12,12 +15,11 @@ use anstyle::{AnsiColor, Style};
 use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
-use tracing_subscriber::filter::{LevelFilter, Targets};
-use tracing_subscriber::layer::SubscriberExt as _;
-use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{Layer as _, Registry, reload};
 
 use crate::cli::{Color, Global, OutputFormat};
+
+pub(crate) use self::hidden::{value_without_passwords, without_passwords};
+pub(crate) use self::log::Log;
 
 pub(crate) const ADDED: Style = AnsiColor::Green.on_default();
 pub(crate) const REMOVED: Style = AnsiColor::Red.on_default();
@@ -286,28 +288,6 @@ fn plain_but_tabs(text: &str) -> String {
 /// A duration in milliseconds, to the microsecond.
 pub(crate) fn milliseconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1e6).round() / 1e3
-}
-
-/// Sends the log to stderr, and gives the handle by which its level is changed later.
-pub(crate) fn log_to_stderr(global: &Global) -> reload::Handle<Targets, Registry> {
-    // What goes wrong in a dependency is said once by whoever uses it; by itself, a client that tries again every second
-    // says so every second.
-    let (ours, others) = match (global.quiet, global.verbose) {
-        (true, _) => (LevelFilter::ERROR, LevelFilter::OFF),
-        (false, 0) => (LevelFilter::INFO, LevelFilter::OFF),
-        (false, 1) => (LevelFilter::DEBUG, LevelFilter::INFO),
-        (false, _) => (LevelFilter::TRACE, LevelFilter::DEBUG),
-    };
-    let levels = Targets::new().with_target("confhot", ours).with_default(others);
-    let (levels, handle) = reload::Layer::new(levels);
-    let log = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_target(false);
-    let log = match global.log_format {
-        OutputFormat::Text => log.with_ansi(coloured(global.color, &io::stderr())).boxed(),
-        OutputFormat::Json => log.json().flatten_event(true).boxed(),
-    };
-    // A second logger in one process is a mistake of ours, and no reason to stop.
-    let _ = tracing_subscriber::registry().with(levels).with(log).try_init();
-    handle
 }
 
 #[cfg(test)]
