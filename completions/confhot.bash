@@ -869,7 +869,7 @@ _confhot() {
             return 0
             ;;
         confhot__subcmd__serve)
-            opts="-q -v -h --name --http --state-dir --instance --server --context --creds --nkey --tls-ca --tls-cert --tls-key --bucket --timeout --format --color --quiet --verbose --log-format --help"
+            opts="-q -v -h --name --http --state-dir --without-database --instance --server --context --creds --nkey --tls-ca --tls-cert --tls-key --bucket --timeout --format --color --quiet --verbose --log-format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

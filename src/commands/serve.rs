@@ -1,6 +1,9 @@
 //! `confhot serve`: the sample service. It follows its key, swaps live, and tells what it did.
 
+mod database;
 mod http;
+mod metrics;
+mod settings;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -9,21 +12,46 @@ use std::time::Duration;
 
 use confhot::document::Document;
 use confhot::kv::Key;
-use confhot::live::{Event, Live, Rejection, StateDir};
-use serde_json::{Value, json};
+use confhot::live::{Event, Live, Rejection, Serving, StateDir};
+use prometheus_client::metrics::gauge::Gauge;
+use serde_json::json;
 
+use self::database::Lease;
+use self::metrics::Metrics;
+use self::settings::Settings;
 use super::{Outcome, Session};
-use crate::output::{Output, milliseconds};
+use crate::output::{Output, milliseconds, value_without_passwords, without_passwords};
 
-/// What a document means to the sample service: any document is good.
-pub(crate) struct Settings {
-    /// All of it, as `/config` shows it.
-    pub(crate) shown: Value,
+/// What serves: what the document says, and the pool of the database that it names.
+struct Current {
+    settings: Settings,
+    /// None where no database is configured or wanted. One pool goes from value to value while the section is the same.
+    lease: Option<Arc<Lease>>,
 }
 
-impl Settings {
-    fn from_document(document: &Document) -> Result<Settings, Rejection> {
-        Ok(Settings { shown: document.value().clone() })
+/// Makes the next value out of a document and what serves.
+struct Maker {
+    /// What the database lists the connections as.
+    application: String,
+    /// Without, what is configured is shown only.
+    with_database: bool,
+    pools: Gauge,
+}
+
+impl Maker {
+    async fn make(&self, serving: Option<Arc<Serving<Current>>>, document: Document) -> Result<Current, Rejection> {
+        let settings = Settings::of(&document)?;
+        let lease = match &settings.database {
+            Some(wanted) if self.with_database => {
+                let same = serving.filter(|serving| serving.settings.database.as_ref() == Some(wanted));
+                match same.and_then(|serving| serving.lease.clone()) {
+                    Some(same) => Some(same),
+                    None => Some(Arc::new(Lease::open(wanted, &self.application, &self.pools).await?)),
+                }
+            }
+            _ => None,
+        };
+        Ok(Current { settings, lease })
     }
 }
 
@@ -33,11 +61,25 @@ impl Settings {
 Events on stdout: applied, rejected, absent, removed, disconnected, connected.
 A value that cannot be used is rejected with the reason, and the last good one serves on.
 
+What it does with a document; all of it is optional, and what it does not know is shown only:
+  [server] request_timeout           deadline of each request [default: 30s]
+  [logging] level, format            of the log on stderr, in place of -v, -q and --log-format
+  [features]                         each is on unless it is false, \"off\" or null
+  [database] url                     postgres://user:password@host:5432/name, ?sslmode=require for TLS
+  [database] max_connections         of the pool, 1 to 1000 [default: 10]
+  [database] connect_timeout         how long it may take to connect, retries included [default: 3s]
+
+A changed [database] gets a new pool, which is connected and asked before the value is swapped in. If that fails, the
+revision is rejected as unavailable and tried again, and the old pool serves on. Requests under way end on the pool on
+which they began, within 5 s. A password in a URL is never shown.
+
 HTTP, with --http:
-  /config   the live value and its revision
-  /healthz  200 while the process runs
-  /readyz   200 once a good value serves; what is degraded is a detail
-  /metrics  Prometheus text
+  /config          the live value and its revision
+  /db              a query: database, user, server_version, and the figures of the pool; 503 without a database
+  /features/NAME   200 while the feature is on, else 404
+  /healthz         200 while the process runs
+  /readyz          200 once a good value serves; what is degraded is a detail
+  /metrics         Prometheus text
 
 Examples:
   confhot serve --name service1
@@ -57,6 +99,9 @@ pub(crate) struct Args {
     /// Keep the last good value here, and start on it while no server answers
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
+    /// Connect to no database: [database] is checked and shown only
+    #[arg(long)]
+    without_database: bool,
     /// Name of this instance [default: host name and process id; with a state directory, the one kept there]
     #[arg(long, value_name = "ID")]
     instance: Option<String>,
@@ -78,25 +123,48 @@ pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome
     };
     let bucket = session.bucket_in_time().await?;
 
-    let metrics = Arc::new(http::Metrics::new(&args.name, &instance));
+    let metrics = Arc::new(Metrics::new(&args.name, &instance));
+    let with_database = !args.without_database;
+    if !with_database {
+        output.note(&format!("{} connects to no database: [database] is shown only", args.name));
+    }
+    let application = format!("confhot/{}", args.name);
+    let maker = Arc::new(Maker { application, with_database, pools: metrics.pools.clone() });
     let (counted, told, key) = (metrics.clone(), output.clone(), args.name.clone());
-    let mut builder = Live::made(&bucket, &args.name, |_, document| async move { Settings::from_document(&document) })
-        .observe(move |event| {
-            counted.count(event);
-            tell(&told, &key, event);
-        });
+    let make = move |serving, document| {
+        let maker = maker.clone();
+        async move { maker.make(serving, document).await }
+    };
+    let mut builder = Live::made(&bucket, &args.name, make).observe(move |event| {
+        counted.count(event);
+        tell(&told, &key, event);
+    });
     if let Some(state) = state_dir {
         builder = builder.state_dir(state);
     }
-    let live = builder.start();
+    let mut live = builder.start();
 
-    match listener {
-        Some(listener) => {
-            output.note(&format!("{} listens on http://{}", args.name, listener.local_addr()?));
-            let page = http::Page { key: args.name, instance, value: live.reader(), metrics };
-            http::serve(listener, page, shutdown).await?;
+    let value = live.reader();
+    let follow = async {
+        loop {
+            live.changed().await;
+            if let Some(current) = live.get() {
+                session.log.change(current.settings.level, current.settings.format);
+            }
         }
-        None => shutdown.cancelled().await,
+    };
+    let serve = async {
+        let Some(listener) = listener else {
+            shutdown.cancelled().await;
+            return Ok(());
+        };
+        output.note(&format!("{} listens on http://{}", args.name, listener.local_addr()?));
+        let page = http::Page { key: args.name, instance, value, metrics, with_database };
+        http::serve(listener, page, shutdown).await
+    };
+    tokio::select! {
+        served = serve => served?,
+        () = follow => {}
     }
     drop(live);
     bucket.connection().clone().close().await;
@@ -133,10 +201,16 @@ fn tell(output: &Output, key: &Key, event: &Event) {
             json!({"event": "disconnected", "reason": why}),
             format!("{key} disconnected{}", why.as_ref().map_or_else(String::new, |why| format!(": {why}"))),
         ),
-        Event::Trouble(what) => return tracing::warn!("{key}: {what}"),
+        Event::Trouble(what) => return tracing::warn!("{key}: {}", without_passwords(what)),
         _ => return,
     };
-    output.tell(&json, &text);
+    output.tell(&value_without_passwords(&json), &without_passwords(&text));
+}
+
+/// An error and what caused it, in one line.
+fn error_chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 /// How long requests may take to end when the service stops.

@@ -110,6 +110,8 @@ fn it_runs_a_service_for_each_document_follows_the_files_and_stops_all_of_it_on_
     assert!(server["url"].as_str().unwrap().starts_with("nats://127.0.0.1:"), "{server}");
     applied(&mut dev, &["service1", "service2", "service3"]);
     assert_eq!(descendants(dev.pid()).len(), 4, "the server and three services: a schema has none");
+    // Their documents name databases that are not here.
+    assert_eq!(dev.stderr().matches("connects to no database").count(), 3, "{}", dev.stderr());
 
     let demo = std::fs::read_to_string(place.configs().join("service1.toml")).unwrap();
     place.write("service1.toml", &demo.replace("port = 8081", "port = 9091"));

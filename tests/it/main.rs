@@ -2,6 +2,7 @@
 //! tests share a server.
 #![allow(clippy::unwrap_used)]
 
+mod database;
 mod dev;
 mod feed;
 mod help;

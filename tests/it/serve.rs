@@ -22,7 +22,7 @@ pub(crate) fn serve(url: &str, bucket: &str, extra: &[&str]) -> Daemon {
 }
 
 /// A fresh bucket on the shared server.
-async fn fresh() -> (&'static Server, Bucket) {
+pub(crate) async fn fresh() -> (&'static Server, Bucket) {
     let server = support::shared(NEWEST);
     (server, fresh_on(server).await)
 }
@@ -47,7 +47,7 @@ async fn delete(bucket: &Bucket, key: &Key) -> Revision {
 }
 
 /// Where the service serves HTTP, once it said so.
-fn address(service: &Daemon) -> String {
+pub(crate) fn address(service: &Daemon) -> String {
     eventually("an address on stderr", DEADLINE, || {
         let said = service.stderr();
         let at = said.find("http://")?;
@@ -55,7 +55,7 @@ fn address(service: &Daemon) -> String {
     })
 }
 
-fn get(service: &Daemon, page: &str) -> (u16, Value) {
+pub(crate) fn get(service: &Daemon, page: &str) -> (u16, Value) {
     let (status, body) = http_get(&format!("{}/{page}", address(service))).unwrap();
     (status, serde_json::from_str(&body).unwrap_or(Value::String(body)))
 }
@@ -187,15 +187,15 @@ async fn a_bucket_that_was_made_anew_is_followed_although_its_revisions_are_lowe
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn any_document_is_accepted_whatever_its_shape() {
+async fn any_document_is_accepted_whatever_the_shape_of_what_it_does_not_know() {
     let (server, bucket) = fresh().await;
     let mut service = serve(&server.url(), bucket.name(), &["--http", "127.0.0.1:0"]);
     service.event("absent");
     let shapes: [(&'static [u8], Value); 5] = [
         (b"{}", json!({})),
         (
-            b"{\"server\": 8080, \"database\": [1, {\"x\": null}]}",
-            json!({"server": 8080, "database": [1, {"x": null}]}),
+            b"{\"servers\": 8080, \"server\": {\"x\": [1, {\"y\": null}]}}",
+            json!({"servers": 8080, "server": {"x": [1, {"y": null}]}}),
         ),
         (b"{\"\": {\"\": []}}", json!({"": {"": []}})),
         (b"{\"n\": 18446744073709551615}", json!({"n": u64::MAX})),

@@ -1,10 +1,11 @@
-//! What the tests stand on: servers ([`Server`], [`Cluster`]), the binary ([`confhot`], [`Daemon`]), and waiting.
+//! What the tests stand on: servers ([`Server`], [`Cluster`], [`Postgres`]), the binary ([`confhot`], [`Daemon`]), and waiting.
 //!
 //! Everything here blocks. An async test that uses a client while it waits needs
 //! `#[tokio::test(flavor = "multi_thread")]`.
 
 mod daemon;
 mod nats;
+mod postgres;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) use self::daemon::Daemon;
 pub(crate) use self::nats::{Cluster, Server, VERSIONS, binary, shared};
+pub(crate) use self::postgres::{Database, Postgres};
 
 /// The binary under test; also the guard of every child of these tests.
 pub(crate) const CONFHOT: &str = env!("CARGO_BIN_EXE_confhot");
@@ -61,25 +63,31 @@ pub(crate) fn http_get(url: &str) -> Option<(u16, String)> {
     Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
 }
 
-/// A directory of this test process, which is removed by a later one: what is in it may be in use to the very end.
+/// A directory of this test process, with a home in it.
 fn scratch() -> &'static Path {
     static SCRATCH: OnceLock<PathBuf> = OnceLock::new();
     SCRATCH.get_or_init(|| {
-        let tmp = Path::new(env!("CARGO_TARGET_TMPDIR"));
-        for old in std::fs::read_dir(tmp).into_iter().flatten().flatten() {
-            let name = old.file_name();
-            let pid = name.to_str().and_then(|name| name.strip_prefix("it-")?.parse().ok());
-            let pid = pid.and_then(rustix::process::Pid::from_raw);
-            if pid.is_some_and(|pid| rustix::process::test_kill_process(pid) == Err(rustix::io::Errno::SRCH)) {
-                let _ = std::fs::remove_dir_all(old.path());
-            }
-        }
-        let scratch = tmp.join(format!("it-{}", std::process::id()));
-        // A former process with this id had its own.
-        let _ = std::fs::remove_dir_all(&scratch);
-        std::fs::create_dir_all(scratch.join("home")).unwrap();
+        let scratch = own_dir(Path::new(env!("CARGO_TARGET_TMPDIR")), "it-");
+        std::fs::create_dir(scratch.join("home")).unwrap();
         scratch
     })
+}
+
+/// A directory of this test process, which is removed by a later one: what is in it may be in use to the very end.
+fn own_dir(parent: &Path, prefix: &str) -> PathBuf {
+    for old in std::fs::read_dir(parent).into_iter().flatten().flatten() {
+        let name = old.file_name();
+        let pid = name.to_str().and_then(|name| name.strip_prefix(prefix)?.parse().ok());
+        let pid = pid.and_then(rustix::process::Pid::from_raw);
+        if pid.is_some_and(|pid| rustix::process::test_kill_process(pid) == Err(rustix::io::Errno::SRCH)) {
+            let _ = std::fs::remove_dir_all(old.path());
+        }
+    }
+    let own = parent.join(format!("{prefix}{}", std::process::id()));
+    // A former process with this id had its own.
+    let _ = std::fs::remove_dir_all(&own);
+    std::fs::create_dir(&own).unwrap();
+    own
 }
 
 fn clean(command: &mut Command) {

@@ -87,7 +87,8 @@ impl Services {
     fn start(&mut self, key: &Key) -> std::io::Result<Child> {
         let mut command = child::guarded(Some(&self.program), &self.program);
         command.args(["serve", "--name", key.as_str(), "--server", &self.url, "--bucket", &self.bucket]);
-        command.args(["--http", "127.0.0.1:0", "--color", "never"]);
+        // Documents name databases that are elsewhere, if anywhere.
+        command.args(["--http", "127.0.0.1:0", "--without-database", "--color", "never"]);
         command.args(["--format", if self.out.is_json() { "json" } else { "text" }]);
         // Credentials for somebody else's server are none of this one's.
         let who = ["NATS_CONTEXT", "NATS_CREDS", "NATS_NKEY", "NATS_USER", "NATS_PASSWORD", "NATS_TOKEN"];
