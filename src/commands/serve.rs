@@ -67,7 +67,7 @@ What it does with a document; all of it is optional, and what it does not know i
   [features]                         each is on unless it is false, \"off\" or null
   [database] url                     postgres://user:password@host:5432/name, ?sslmode=require for TLS
   [database] max_connections         of the pool, 1 to 1000 [default: 10]
-  [database] connect_timeout         how long it may take to connect, retries included [default: 3s]
+  [database] connect_timeout         how long it may take to connect, retries included, at most 1m [default: 3s]
 
 A changed [database] gets a new pool, which is connected and asked before the value is swapped in. If that fails, the
 revision is rejected as unavailable and tried again, and the old pool serves on. Requests under way end on the pool on

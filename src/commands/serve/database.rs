@@ -121,7 +121,7 @@ impl Lease {
 }
 
 impl Pool {
-    /// Returns when a connection answers, or when trying again within the second cannot help.
+    /// Returns when a connection answers, or when trying again at once cannot help.
     async fn prove(&self, last: &mut Option<PoolError>) -> Result<(), PoolError> {
         let mut pause = PAUSE;
         loop {

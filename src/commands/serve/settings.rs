@@ -16,6 +16,8 @@ use crate::output::value_without_passwords;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a connection may take to be made, retries included, where the document does not say.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// A newer revision, one that mends this one say, waits for as long.
+const LONGEST: Duration = Duration::from_secs(60);
 const MAX_CONNECTIONS: usize = 10;
 
 const LEVELS: [(&str, LevelFilter); 5] = [
@@ -66,7 +68,9 @@ impl Settings {
         let logging = Section::of(value, "logging")?;
         Ok(Settings {
             shown: value_without_passwords(value),
-            request_timeout: server.duration("request_timeout")?.unwrap_or(REQUEST_TIMEOUT),
+            request_timeout: server
+                .field("request_timeout", "a duration such as \"30s\", above zero", duration)?
+                .unwrap_or(REQUEST_TIMEOUT),
             level: logging.field("level", "one of error, warn, info, debug, trace", |level| {
                 LEVELS.iter().find(|(name, _)| level == name).map(|(_, level)| *level)
             })?,
@@ -89,7 +93,9 @@ fn database(section: &Section<'_>) -> Result<Option<Database>, Rejection> {
     let many = section.field("max_connections", "a number between 1 and 1000", |many| {
         many.as_u64().filter(|many| (1..=1000).contains(many)).and_then(|many| usize::try_from(many).ok())
     })?;
-    let connect_timeout = section.duration("connect_timeout")?;
+    let connect_timeout = section.field("connect_timeout", "a duration such as \"3s\", at most 1m", |timeout| {
+        duration(timeout).filter(|timeout| *timeout <= LONGEST)
+    })?;
     let Some(url) = section.value("url") else { return Ok(None) };
     Ok(Some(Database {
         // What is wrong is said without the URL: where it is malformed, nobody can tell what in it is the password.
@@ -147,10 +153,10 @@ impl<'a> Section<'a> {
         let wrong = || Rejection::invalid(format!("{}.{field}: {} is not {wanted}", self.name, named(value)));
         read(value).map(Some).ok_or_else(wrong)
     }
+}
 
-    fn duration(&self, field: &str) -> Result<Option<Duration>, Rejection> {
-        self.field(field, "a duration such as \"3s\", above zero", |value| cli::duration(value.as_str()?).ok())
-    }
+fn duration(value: &Value) -> Option<Duration> {
+    cli::duration(value.as_str()?).ok()
 }
 
 /// A value, as an error names it.
@@ -197,13 +203,20 @@ mod tests {
             ("[server]\nport = '80'", "server.port: \"80\" is not a port between 0 and 65535"),
             ("[server]\nport = 65536", "server.port: 65536 is not a port between 0 and 65535"),
             ("[server]\nhost = {}", "server.host: a table is not a host"),
-            ("[server]\nrequest_timeout = 3", "server.request_timeout: 3 is not a duration such as \"3s\", above zero"),
+            (
+                "[server]\nrequest_timeout = 3",
+                "server.request_timeout: 3 is not a duration such as \"30s\", above zero",
+            ),
             ("[logging]\nlevel = 'loud'", "logging.level: \"loud\" is not one of error, warn, info, debug, trace"),
             ("[logging]\nformat = true", "logging.format: true is not one of text, json"),
             ("[database]\nmax_connections = 0", "database.max_connections: 0 is not a number between 1 and 1000"),
             (
                 "[database]\nconnect_timeout = '0s'",
-                "database.connect_timeout: \"0s\" is not a duration such as \"3s\", above zero",
+                "database.connect_timeout: \"0s\" is not a duration such as \"3s\", at most 1m",
+            ),
+            (
+                "[database]\nconnect_timeout = '61s'",
+                "database.connect_timeout: \"61s\" is not a duration such as \"3s\", at most 1m",
             ),
         ] {
             assert_eq!(read(text).unwrap_err(), reason);

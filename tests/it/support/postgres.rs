@@ -10,7 +10,7 @@ use confhot::{child, server};
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 use tokio_postgres::{Client, NoTls};
 
-use super::{CONFHOT, DEADLINE, eventually, own_dir};
+use super::{DEADLINE, eventually, own_dir};
 
 /// A running server on loopback; stopped when dropped, and by the kernel when the tests end.
 pub(crate) struct Postgres {
@@ -61,7 +61,7 @@ impl Postgres {
         std::fs::write(dir.join("password"), "admin").unwrap();
         give(&dir);
         give(&dir.join("password"));
-        let mut init = command(&dir, "initdb", false);
+        let mut init = command(&dir, "initdb");
         init.args(["-D", "data", "-U", "admin", "--pwfile=password", "--auth=scram-sha-256", "--no-sync"]);
         init.args(["--encoding=UTF8", "--locale=C"]);
         let done = child::output(init, 3 * DEADLINE).unwrap();
@@ -154,7 +154,7 @@ impl Drop for Postgres {
 #[track_caller]
 fn start(dir: &Path, port: u16) -> Child {
     let log = std::fs::File::options().create(true).append(true).open(dir.join("log")).unwrap();
-    let mut command = command(dir, "postgres", true);
+    let mut command = command(dir, "postgres");
     command.args(["-D", "data", "-p", &port.to_string()]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
     let mut child = child::spawn(command).unwrap();
     let log = || std::fs::read_to_string(dir.join("log")).unwrap_or_default();
@@ -168,23 +168,19 @@ fn start(dir: &Path, port: u16) -> Child {
 }
 
 /// One of its programs, run in `dir` by a user that it agrees to: not root.
-fn command(dir: &Path, program: &str, tied: bool) -> Command {
+fn command(dir: &Path, program: &str) -> Command {
     let program = programs().join(program);
-    let mut command = match user() {
-        Some((uid, gid)) => {
-            let mut command = Command::new("setpriv");
+    let mut command = Command::new(&program);
+    if cfg!(target_os = "linux") {
+        command = Command::new("setpriv");
+        // Not by confhot's guard: a change of user takes the death signal back (`prctl(2)`), and the guard's binary may
+        // lie where that user may not go. An immediate shutdown, since a kill leaves its shared memory behind.
+        command.args(["--pdeathsig", "QUIT"]);
+        if let Some((uid, gid)) = user() {
             command.args([format!("--reuid={uid}"), format!("--regid={gid}"), "--clear-groups".into()]);
-            if tied {
-                // Not by a guard: a change of user takes the death signal back (`prctl(2)`), and the guard's binary may
-                // lie where that user may not go.
-                command.args(["--pdeathsig", "QUIT"]);
-            }
-            command.arg("--").arg(program);
-            command
         }
-        None if tied => child::guarded(Some(Path::new(CONFHOT)), program),
-        None => Command::new(program),
-    };
+        command.arg("--").arg(program);
+    }
     command.current_dir(dir).env_remove("PGDATA").env_remove("PGPORT");
     command
 }
