@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use confhot::document::Document;
-use confhot::kv::Key;
+use confhot::kv::{Instance, Key};
 use confhot::live::{Event, Live, Rejection, Serving, StateDir};
 use prometheus_client::metrics::gauge::Gauge;
 use serde_json::json;
@@ -142,7 +142,7 @@ pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome
     if let Some(state) = state_dir {
         builder = builder.state_dir(state);
     }
-    let mut live = builder.start();
+    let mut live = builder.announce(Instance::new(args.name.as_str(), &instance, &session.environment.host)).start();
 
     let value = live.reader();
     let follow = async {
@@ -166,7 +166,7 @@ pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome
         served = serve => served?,
         () = follow => {}
     }
-    drop(live);
+    live.close().await;
     bucket.connection().clone().close().await;
     Ok(Outcome::Yes)
 }
