@@ -16,6 +16,7 @@ use crate::cli::duration;
 const TIME_TO_GO_BACK: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Clone, clap::Args)]
+#[group(skip)]
 pub(crate) struct Args {
     /// Wait until every live instance applied it, at most so long
     #[arg(long, value_name = "DURATION", value_parser = duration)]
