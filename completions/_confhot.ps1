@@ -86,6 +86,8 @@ Register-ArgumentCompleter -Native -CommandName 'confhot' -ScriptBlock {
             [CompletionResult]::new('--dir', '--dir', [CompletionResultType]::ParameterName, 'Directory of the documents')
             [CompletionResult]::new('--poll', '--poll', [CompletionResultType]::ParameterName, 'Period of the sweep that finds what the kernel did not tell')
             [CompletionResult]::new('--replicas', '--replicas', [CompletionResultType]::ParameterName, 'Copies that a new bucket has in a cluster')
+            [CompletionResult]::new('--validate-with', '--validate-with', [CompletionResultType]::ParameterName, 'Your own check before a document is published: a shell command with the document on stdin, and CONFHOT_KEY and CONFHOT_PATH in its environment; it refuses by an exit code that is not 0, and what it says is the reason')
+            [CompletionResult]::new('--validate-timeout', '--validate-timeout', [CompletionResultType]::ParameterName, 'How long it may take; then it is killed, with its process group, and the document is refused')
             [CompletionResult]::new('--server', '--server', [CompletionResultType]::ParameterName, 'NATS servers, separated by commas [env: CONFHOT_SERVER, else NATS_URL] [default: nats://127.0.0.1:4222]')
             [CompletionResult]::new('--context', '--context', [CompletionResultType]::ParameterName, 'A context of the `nats` CLI [env: NATS_CONTEXT] [default: the selected one, where no server is named otherwise]')
             [CompletionResult]::new('--creds', '--creds', [CompletionResultType]::ParameterName, 'File with a user JWT and its seed [env: NATS_CREDS]')
@@ -104,6 +106,7 @@ Register-ArgumentCompleter -Native -CommandName 'confhot' -ScriptBlock {
             [CompletionResult]::new('--yes', '--yes', [CompletionResultType]::ParameterName, 'Prune more than a fifth of the keys at once')
             [CompletionResult]::new('--enforce', '--enforce', [CompletionResultType]::ParameterName, 'Put the directory''s content over what others wrote to its keys')
             [CompletionResult]::new('--allow-empty', '--allow-empty', [CompletionResultType]::ParameterName, 'Take an empty file for an empty document, and with --prune an empty directory for a wish')
+            [CompletionResult]::new('--force', '--force', [CompletionResultType]::ParameterName, 'Past a guard: publish a document that lost all its keys, or that grew tenfold and past 64 KiB')
             [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Say errors only')
             [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Say errors only')
             [CompletionResult]::new('-v', '-v', [CompletionResultType]::ParameterName, 'Say more; twice for all that the libraries log')
@@ -164,6 +167,8 @@ Register-ArgumentCompleter -Native -CommandName 'confhot' -ScriptBlock {
             [CompletionResult]::new('--as', '--as', [CompletionResultType]::ParameterName, 'The document''s format: toml, json or yaml')
             [CompletionResult]::new('--expect', '--expect', [CompletionResultType]::ParameterName, 'Compare and set: only if the key is at this revision; 0 means that it has no live value')
             [CompletionResult]::new('--message', '--message', [CompletionResultType]::ParameterName, 'Why, for the history')
+            [CompletionResult]::new('--validate-with', '--validate-with', [CompletionResultType]::ParameterName, 'Your own check before a document is published: a shell command with the document on stdin, and CONFHOT_KEY and CONFHOT_PATH in its environment; it refuses by an exit code that is not 0, and what it says is the reason')
+            [CompletionResult]::new('--validate-timeout', '--validate-timeout', [CompletionResultType]::ParameterName, 'How long it may take; then it is killed, with its process group, and the document is refused')
             [CompletionResult]::new('--server', '--server', [CompletionResultType]::ParameterName, 'NATS servers, separated by commas [env: CONFHOT_SERVER, else NATS_URL] [default: nats://127.0.0.1:4222]')
             [CompletionResult]::new('--context', '--context', [CompletionResultType]::ParameterName, 'A context of the `nats` CLI [env: NATS_CONTEXT] [default: the selected one, where no server is named otherwise]')
             [CompletionResult]::new('--creds', '--creds', [CompletionResultType]::ParameterName, 'File with a user JWT and its seed [env: NATS_CREDS]')
@@ -176,7 +181,7 @@ Register-ArgumentCompleter -Native -CommandName 'confhot' -ScriptBlock {
             [CompletionResult]::new('--format', '--format', [CompletionResultType]::ParameterName, 'How answers are written')
             [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'Colours; `auto` means on a terminal and without NO_COLOR')
             [CompletionResult]::new('--log-format', '--log-format', [CompletionResultType]::ParameterName, 'How the log on stderr is written')
-            [CompletionResult]::new('--force', '--force', [CompletionResultType]::ParameterName, 'Past a guard: publish an empty document')
+            [CompletionResult]::new('--force', '--force', [CompletionResultType]::ParameterName, 'Past a guard: publish a document that is empty or lost all its keys, or that grew tenfold and past 64 KiB')
             [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Say errors only')
             [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Say errors only')
             [CompletionResult]::new('-v', '-v', [CompletionResultType]::ParameterName, 'Say more; twice for all that the libraries log')
@@ -320,6 +325,8 @@ Register-ArgumentCompleter -Native -CommandName 'confhot' -ScriptBlock {
             break
         }
         'confhot;validate' {
+            [CompletionResult]::new('--validate-with', '--validate-with', [CompletionResultType]::ParameterName, 'Your own check before a document is published: a shell command with the document on stdin, and CONFHOT_KEY and CONFHOT_PATH in its environment; it refuses by an exit code that is not 0, and what it says is the reason')
+            [CompletionResult]::new('--validate-timeout', '--validate-timeout', [CompletionResultType]::ParameterName, 'How long it may take; then it is killed, with its process group, and the document is refused')
             [CompletionResult]::new('--server', '--server', [CompletionResultType]::ParameterName, 'NATS servers, separated by commas [env: CONFHOT_SERVER, else NATS_URL] [default: nats://127.0.0.1:4222]')
             [CompletionResult]::new('--context', '--context', [CompletionResultType]::ParameterName, 'A context of the `nats` CLI [env: NATS_CONTEXT] [default: the selected one, where no server is named otherwise]')
             [CompletionResult]::new('--creds', '--creds', [CompletionResultType]::ParameterName, 'File with a user JWT and its seed [env: NATS_CREDS]')

@@ -84,6 +84,8 @@ complete -c confhot -n "__fish_confhot_using_subcommand dev" -s h -l help -d 'Pr
 complete -c confhot -n "__fish_confhot_using_subcommand loader" -l dir -d 'Directory of the documents' -r -F
 complete -c confhot -n "__fish_confhot_using_subcommand loader" -l poll -d 'Period of the sweep that finds what the kernel did not tell' -r
 complete -c confhot -n "__fish_confhot_using_subcommand loader" -l replicas -d 'Copies that a new bucket has in a cluster' -r
+complete -c confhot -n "__fish_confhot_using_subcommand loader" -l validate-with -d 'Your own check before a document is published: a shell command with the document on stdin, and CONFHOT_KEY and CONFHOT_PATH in its environment; it refuses by an exit code that is not 0, and what it says is the reason' -r
+complete -c confhot -n "__fish_confhot_using_subcommand loader" -l validate-timeout -d 'How long it may take; then it is killed, with its process group, and the document is refused' -r
 complete -c confhot -n "__fish_confhot_using_subcommand loader" -l server -d 'NATS servers, separated by commas [env: CONFHOT_SERVER, else NATS_URL] [default: nats://127.0.0.1:4222]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand loader" -l context -d 'A context of the `nats` CLI [env: NATS_CONTEXT] [default: the selected one, where no server is named otherwise]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand loader" -l creds -d 'File with a user JWT and its seed [env: NATS_CREDS]' -r -F
@@ -106,6 +108,7 @@ complete -c confhot -n "__fish_confhot_using_subcommand loader" -l prune -d 'Del
 complete -c confhot -n "__fish_confhot_using_subcommand loader" -l yes -d 'Prune more than a fifth of the keys at once'
 complete -c confhot -n "__fish_confhot_using_subcommand loader" -l enforce -d 'Put the directory\'s content over what others wrote to its keys'
 complete -c confhot -n "__fish_confhot_using_subcommand loader" -l allow-empty -d 'Take an empty file for an empty document, and with --prune an empty directory for a wish'
+complete -c confhot -n "__fish_confhot_using_subcommand loader" -l force -d 'Past a guard: publish a document that lost all its keys, or that grew tenfold and past 64 KiB'
 complete -c confhot -n "__fish_confhot_using_subcommand loader" -s q -l quiet -d 'Say errors only'
 complete -c confhot -n "__fish_confhot_using_subcommand loader" -s v -l verbose -d 'Say more; twice for all that the libraries log'
 complete -c confhot -n "__fish_confhot_using_subcommand loader" -s h -l help -d 'Print help'
@@ -156,6 +159,8 @@ complete -c confhot -n "__fish_confhot_using_subcommand get" -s h -l help -d 'Pr
 complete -c confhot -n "__fish_confhot_using_subcommand put" -l as -d 'The document\'s format: toml, json or yaml' -r
 complete -c confhot -n "__fish_confhot_using_subcommand put" -l expect -d 'Compare and set: only if the key is at this revision; 0 means that it has no live value' -r
 complete -c confhot -n "__fish_confhot_using_subcommand put" -l message -d 'Why, for the history' -r
+complete -c confhot -n "__fish_confhot_using_subcommand put" -l validate-with -d 'Your own check before a document is published: a shell command with the document on stdin, and CONFHOT_KEY and CONFHOT_PATH in its environment; it refuses by an exit code that is not 0, and what it says is the reason' -r
+complete -c confhot -n "__fish_confhot_using_subcommand put" -l validate-timeout -d 'How long it may take; then it is killed, with its process group, and the document is refused' -r
 complete -c confhot -n "__fish_confhot_using_subcommand put" -l server -d 'NATS servers, separated by commas [env: CONFHOT_SERVER, else NATS_URL] [default: nats://127.0.0.1:4222]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand put" -l context -d 'A context of the `nats` CLI [env: NATS_CONTEXT] [default: the selected one, where no server is named otherwise]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand put" -l creds -d 'File with a user JWT and its seed [env: NATS_CREDS]' -r -F
@@ -172,7 +177,7 @@ always\t''
 never\t''"
 complete -c confhot -n "__fish_confhot_using_subcommand put" -l log-format -d 'How the log on stderr is written' -r -f -a "text\t''
 json\t''"
-complete -c confhot -n "__fish_confhot_using_subcommand put" -l force -d 'Past a guard: publish an empty document'
+complete -c confhot -n "__fish_confhot_using_subcommand put" -l force -d 'Past a guard: publish a document that is empty or lost all its keys, or that grew tenfold and past 64 KiB'
 complete -c confhot -n "__fish_confhot_using_subcommand put" -s q -l quiet -d 'Say errors only'
 complete -c confhot -n "__fish_confhot_using_subcommand put" -s v -l verbose -d 'Say more; twice for all that the libraries log'
 complete -c confhot -n "__fish_confhot_using_subcommand put" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -296,6 +301,8 @@ json\t''"
 complete -c confhot -n "__fish_confhot_using_subcommand watch" -s q -l quiet -d 'Say errors only'
 complete -c confhot -n "__fish_confhot_using_subcommand watch" -s v -l verbose -d 'Say more; twice for all that the libraries log'
 complete -c confhot -n "__fish_confhot_using_subcommand watch" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c confhot -n "__fish_confhot_using_subcommand validate" -l validate-with -d 'Your own check before a document is published: a shell command with the document on stdin, and CONFHOT_KEY and CONFHOT_PATH in its environment; it refuses by an exit code that is not 0, and what it says is the reason' -r
+complete -c confhot -n "__fish_confhot_using_subcommand validate" -l validate-timeout -d 'How long it may take; then it is killed, with its process group, and the document is refused' -r
 complete -c confhot -n "__fish_confhot_using_subcommand validate" -l server -d 'NATS servers, separated by commas [env: CONFHOT_SERVER, else NATS_URL] [default: nats://127.0.0.1:4222]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand validate" -l context -d 'A context of the `nats` CLI [env: NATS_CONTEXT] [default: the selected one, where no server is named otherwise]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand validate" -l creds -d 'File with a user JWT and its seed [env: NATS_CREDS]' -r -F

@@ -1,5 +1,6 @@
 //! The verbs, one module each, and what they share: the session, the outcome, and what an error means to a person.
 
+mod check;
 pub(crate) mod completions;
 pub(crate) mod delete;
 pub(crate) mod dev;
@@ -27,6 +28,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use bytes::Bytes;
 use confhot::child;
+use confhot::document::guard::Suspicion;
 use confhot::document::{Document, Format, ParseError};
 use confhot::kv::{
     Bucket, BucketError, ConnectError, Connection, Entry, Key, Operation, Pattern, PublishError, Revision,
@@ -74,7 +76,7 @@ pub(crate) async fn run(session: &Session, verb: Verb) -> anyhow::Result<Outcome
         Verb::Rollback(args) => rollback::run(session, args).await,
         Verb::Watch(args) => watch::run(session, args).await,
         Verb::Status(args) => status::run(session, args).await,
-        Verb::Validate(args) => validate::run(session, &args),
+        Verb::Validate(args) => validate::run(session, args).await,
         Verb::Completions(args) => completions::run(session, &args),
         Verb::Man(args) => man::run(session, &args),
     }
@@ -133,6 +135,10 @@ pub(crate) enum No {
     Unusable { key: Key, revision: Revision, error: ParseError },
     #[error("{key}@{revision} is not what is allowed today: {error}")]
     Outlawed { key: Key, revision: Revision, error: ParseError },
+    #[error("{document}: {reason}")]
+    Refused { document: String, reason: String },
+    #[error("{document}: {suspicion}")]
+    Suspicious { document: String, suspicion: Suspicion },
     #[error("{}", located(.document, .error.line, .error.column, &.error.reason))]
     Invalid { document: String, error: ParseError },
 }
@@ -274,8 +280,9 @@ fn hint_of_no(no: &No) -> Option<String> {
             let schema = key.schema().unwrap_or_else(|| key.clone());
             format!("`confhot rollback {schema}` brings the schema of before back; then try again")
         }
+        No::Suspicious { .. } => "--force publishes it all the same".into(),
         No::Invalid { error, .. } if error.is_empty() => "--force publishes an empty document".into(),
-        No::Invalid { .. } => return None,
+        No::Invalid { .. } | No::Refused { .. } => return None,
     })
 }
 

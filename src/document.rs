@@ -4,6 +4,7 @@
 //! things: a top level that is not a table, duplicate keys, NUL bytes, more than [`MAX_DEPTH`] levels, text that grows
 //! out of proportion when its aliases are expanded.
 
+pub mod guard;
 mod locate;
 mod parse;
 

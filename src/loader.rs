@@ -3,6 +3,7 @@
 //! What is to be done about a file is decided in [`decide`]; the loop here carries it out, waits for a server that is
 //! away, and tells what happened.
 
+mod checks;
 mod plan;
 mod run;
 mod schemas;
@@ -18,14 +19,17 @@ use jiff::Timestamp;
 use tokio::task::JoinSet;
 
 use crate::checkout::Checkout;
+use crate::document::guard::{self, Extent, Suspicion};
 use crate::document::{Digest, Document, Format, ParseError, Role};
 use crate::kv::{
-    Bucket, BucketError, ChangeSet, Expect, Key, Operation, Provenance, Revision, Settings, Write, Writer,
+    Bucket, BucketError, ChangeSet, Entry, Expect, Key, Operation, Provenance, Revision, Settings, Write, Writer,
 };
 use crate::source::{Source, SourceError};
 
+use checks::Checks;
 use schemas::Schemas;
 
+pub use checks::Check;
 pub use plan::{Base, Published, Step, decide, may_prune};
 
 /// How a loader is to work.
@@ -44,6 +48,10 @@ pub struct Options {
     pub enforce: bool,
     /// Take an empty file for an empty document, and an empty directory for one that lost all its files.
     pub allow_empty: bool,
+    /// Publish what looks like an accident too ([`guard`]).
+    pub force: bool,
+    /// The operator's own say before a document is published.
+    pub check: Option<Check>,
     /// Only say what would be done.
     pub dry_run: bool,
     /// Period of the sweep.
@@ -64,6 +72,8 @@ impl Options {
             prune_any: false,
             enforce: false,
             allow_empty: false,
+            force: false,
+            check: None,
             dry_run: false,
             poll: Duration::from_secs(30),
             author: None,
@@ -234,6 +244,7 @@ pub struct Loader {
     /// Drift that was told: the head's revision.
     drift: HashMap<Key, Revision>,
     schemas: Schemas,
+    checks: Checks,
     /// Files whose schema is another one since they were looked at.
     unjudged: BTreeSet<PathBuf>,
     /// When keys were pruned, for as long as it counts as at once.
@@ -316,6 +327,7 @@ impl Loader {
             tracing::debug!(%error, "no provenance from git");
         }
         let id = directory_id(&options, checkout.as_deref());
+        let checks = Checks::new(options.check.clone());
         Ok(Loader {
             bucket,
             options,
@@ -329,6 +341,7 @@ impl Loader {
             dirty: BTreeMap::new(),
             drift: HashMap::new(),
             schemas: Schemas::default(),
+            checks,
             unjudged: BTreeSet::new(),
             pruned: Vec::new(),
             told_prune: None,
@@ -402,6 +415,7 @@ impl Loader {
     fn forget(&mut self, path: &Path) -> (Option<Key>, Option<PathBuf>) {
         self.dirty.remove(path);
         self.unjudged.remove(path);
+        self.checks.forget(path);
         let Some(key) = self.files.remove(path).and_then(|file| file.key) else { return (None, None) };
         if let Some(described) = key.described() {
             self.schemas.file_gone(&described);
@@ -497,17 +511,42 @@ impl Loader {
         Write::put(candidate.key.clone(), document.bytes().clone(), document.digest(), provenance, expect)
     }
 
-    /// What is to be done about a file whose key's history is read where that is needed.
-    async fn step(&mut self, candidate: &Candidate) -> Result<Step, BucketError> {
+    /// What is to be done about a file whose key's history is read where that is needed; none where the change looks like
+    /// an accident and was refused for that.
+    async fn step(&mut self, candidate: &Candidate) -> Result<Option<Step>, BucketError> {
         let digest = candidate.document.digest();
         let enforce = self.options.enforce;
-        match decide(self.published.get(&candidate.key), digest, candidate.observed, enforce) {
-            Step::Read => {
-                self.read_key(&candidate.key).await?;
-                Ok(decide(self.published.get(&candidate.key), digest, candidate.observed, enforce))
-            }
-            step => Ok(step),
+        let mut step = decide(self.published.get(&candidate.key), digest, candidate.observed, enforce);
+        if step == Step::Read {
+            self.read_key(&candidate.key).await?;
+            step = decide(self.published.get(&candidate.key), digest, candidate.observed, enforce);
         }
+        if matches!(step, Step::Publish(_))
+            && let Some(suspicion) = self.suspicion(candidate).await?
+        {
+            let reason = format!("{suspicion}: not published without --force");
+            self.refuse_because(Some(candidate.key.clone()), Some(&candidate.path), reason);
+            return Ok(None);
+        }
+        Ok(Some(step))
+    }
+
+    /// What makes a candidate look like an accident beside what is published.
+    async fn suspicion(&mut self, candidate: &Candidate) -> Result<Option<Suspicion>, BucketError> {
+        let Some(published) = self.published.get(&candidate.key) else { return Ok(None) };
+        let after = candidate.document.extent();
+        // What a loader published before is no accident now.
+        let before = Base::Loader(Some(candidate.document.digest()));
+        let (empty, large) = (after.keys == 0 && !self.options.allow_empty, after.bytes > guard::SMALL);
+        if self.options.force || published.digest.is_none() || published.base == before || !(empty || large) {
+            return Ok(None);
+        }
+        // How many keys it has is the one thing that is not known of what is published, and it is seldom asked.
+        let keys = match self.bucket.head(&candidate.key).await? {
+            Some(head) if empty => keys_of(&head),
+            _ => 0,
+        };
+        Ok(guard::suspicion(Extent { bytes: published.size, keys }, after))
     }
 
     /// Reads all that the bucket retains of a key, from the leader.
@@ -545,7 +584,7 @@ impl Loader {
         let digest = (write.operation == Operation::Put).then_some(write.digest);
         // Its own echo, or a later write by somebody else, may have come first.
         if self.published.get(&key).is_none_or(|known| known.head < revision) {
-            self.published.insert(key.clone(), Published::by_us(revision, digest));
+            self.published.insert(key.clone(), Published::by_us(revision, digest, write.value.len()));
         }
         let Provenance { path, read_at, set, .. } = &write.provenance;
         match (digest, path) {
@@ -558,6 +597,15 @@ impl Loader {
             _ => self.tell(Event::Deleted { key, revision }),
         }
     }
+}
+
+/// How many keys a stored document has, as far as it can be read.
+fn keys_of(entry: &Entry) -> usize {
+    let document = match entry.provenance.format {
+        Some(format) => Document::parse_or_empty(entry.value.clone(), format),
+        None => Document::detect(entry.value.clone()),
+    };
+    document.map_or(0, |document| document.extent().keys)
 }
 
 /// Which directory this is: the repository and the place in it, where it has a remote; else the machine and the path.

@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use confhot::kv::{Bucket, Key, Revision, Settings};
-use confhot::loader::{Event, Loader, Options};
+use confhot::loader::{Check, Event, Loader, Options};
 use confhot::wait::{Fate, Verdict};
 use indicatif::{ProgressBar, ProgressDrawTarget};
 use serde_json::{Value, json};
 
+use super::check::ValidateWith;
 use super::{Outcome, Session, wait};
 use crate::cli::duration;
 use crate::output::{Output, milliseconds};
@@ -71,6 +72,11 @@ pub(crate) struct Args {
     /// Take an empty file for an empty document, and with --prune an empty directory for a wish
     #[arg(long)]
     allow_empty: bool,
+    /// Past a guard: publish a document that lost all its keys, or that grew tenfold and past 64 KiB
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    validate: ValidateWith,
     #[command(flatten)]
     waiting: wait::Args,
     /// With --wait: where an instance rejects it, take back all that was published in this run
@@ -88,6 +94,14 @@ pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome
     options.prune_any = args.yes;
     options.enforce = args.enforce;
     options.allow_empty = args.allow_empty;
+    options.force = args.force;
+    options.check = args.validate.check()?.map(|check| {
+        let dir = args.dir.clone();
+        Check::new(move |key, path, document| {
+            let (check, path) = (check.clone(), dir.join(path));
+            async move { check.ask(&key, Some(&path), document.bytes().clone()).await }
+        })
+    });
     options.dry_run = args.dry_run;
     options.poll = args.poll;
     options.author.clone_from(&session.environment.login);

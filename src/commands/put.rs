@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use bytes::Bytes;
+use confhot::document::guard::{self, Extent, Suspicion};
 use confhot::document::{Document, Format, ParseError};
 use confhot::kv::{
     Bucket, BucketError, Entry, Expect, Key, Operation, Provenance, PublishError, Revision, Settings, Write, Writer,
@@ -11,7 +12,8 @@ use confhot::wait::Verdict;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{No, Outcome, Session, format_of, judge, previous_format, read, shown, wait};
+use super::check::ValidateWith;
+use super::{No, Outcome, Session, document_of, format_of, judge, previous_format, read, shown, wait};
 use wait::Waiting;
 
 /// Publish one document
@@ -57,9 +59,11 @@ pub(crate) struct Args {
     /// Why, for the history
     #[arg(long, value_name = "TEXT")]
     message: Option<String>,
-    /// Past a guard: publish an empty document
+    /// Past a guard: publish a document that is empty or lost all its keys, or that grew tenfold and past 64 KiB
     #[arg(long)]
     force: bool,
+    #[command(flatten)]
+    validate: ValidateWith,
     #[command(flatten)]
     waiting: wait::Args,
     /// With --wait: where an instance rejects it, publish the last good revision again
@@ -92,6 +96,7 @@ pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome
     provenance.format = Some(document.format());
 
     let waiting = args.waiting.begin(&bucket, Some(&key)).await?.map(|waiting| (waiting, args.rollback_on_reject));
+    let mut check = args.validate.check()?;
     let mut tries = 0;
     loop {
         tries += 1;
@@ -101,6 +106,17 @@ pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome
             && head.value == document.bytes()
         {
             return told(session, &bucket, &key, head.revision, None, waiting).await;
+        }
+        if !args.force
+            && let Some(suspicion) = suspicion(&bucket, head.as_ref(), &document).await?
+        {
+            return Err(No::Suspicious { document: shown(&file), suspicion }.into());
+        }
+        // Once: what it is asked about stays the same.
+        if let Some(check) = check.take() {
+            let path = (file.as_os_str() != "-").then_some(file.as_path());
+            let refused = |reason| No::Refused { document: shown(&file), reason };
+            check.ask(&key, path, document.bytes().clone()).await.map_err(refused)?;
         }
         if head.is_none() {
             bucket.ensure(&Settings::default()).await?;
@@ -117,6 +133,17 @@ pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome
         }
         head = self::head(&bucket, &key).await?;
     }
+}
+
+/// What makes the document look like an accident beside the head; one that cannot be read has no keys.
+async fn suspicion(
+    bucket: &Bucket,
+    head: Option<&Entry>,
+    document: &Document,
+) -> Result<Option<Suspicion>, BucketError> {
+    let Some(head) = head.filter(|head| head.operation == Operation::Put) else { return Ok(None) };
+    let keys = document_of(bucket, head).await?.map_or(0, |published| published.extent().keys);
+    Ok(guard::suspicion(Extent { bytes: head.size, keys }, document.extent()))
 }
 
 /// The head, where a bucket that is yet to be made has none.

@@ -11,6 +11,7 @@ use confhot::schema::{Schema, Violation};
 use serde::Serialize;
 use serde_json::json;
 
+use super::check::ValidateWith;
 use super::{Outcome, Session, located};
 use crate::output::plain;
 
@@ -40,6 +41,8 @@ pub(crate) struct Args {
     /// Files and directories
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
+    #[command(flatten)]
+    validate: ValidateWith,
 }
 
 /// A file to check, and the directory that its key is counted from.
@@ -79,13 +82,14 @@ impl From<ParseError> for Problem {
     }
 }
 
-pub(crate) fn run(session: &Session, args: &Args) -> anyhow::Result<Outcome> {
+pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome> {
     let mut files = Vec::new();
     let mut unreadable = Vec::new();
     for path in &args.paths {
         search(path, &mut files, &mut unreadable);
     }
     claim(&mut files);
+    let check = args.validate.check()?;
     let mut invalid = 0;
     let checked = files.len();
     let schemas = schemas(&mut files);
@@ -94,6 +98,12 @@ pub(crate) fn run(session: &Session, args: &Args) -> anyhow::Result<Outcome> {
             Ok(Some(document)) => {
                 let schema = file.key.as_ref().and_then(|key| schemas.get(&(file.root.clone(), key.schema()?)));
                 file.errors.extend(schema.into_iter().flat_map(|schema| schema.check(&document)).map(Problem::from));
+                if let (Some(check), Some(key), []) = (&check, &file.key, &file.errors[..])
+                    && !key.is_own()
+                {
+                    let answer = check.ask(key, Some(&file.path), document.bytes().clone()).await;
+                    file.errors.extend(answer.err().map(Problem::whole));
+                }
             }
             Ok(None) => {}
             Err(error) => {

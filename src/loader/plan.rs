@@ -10,6 +10,8 @@ pub struct Published {
     pub head: Revision,
     /// Digest of its bytes; none for a tombstone.
     pub digest: Option<Digest>,
+    /// How many they are.
+    pub size: usize,
     /// Who wrote it.
     pub writer: Option<Writer>,
     /// Whether a loader wrote it from this same directory.
@@ -39,6 +41,7 @@ impl Published {
         Published {
             head: head.revision,
             digest,
+            size: head.size,
             writer: head.provenance.writer.clone(),
             ours: by_loader && head.provenance.source.as_deref() == Some(source),
             base: if by_loader { Base::Loader(digest) } else { Base::Unread },
@@ -60,10 +63,10 @@ impl Published {
         Some(Published { base, withdrawn, ..Published::of_head(head, source) })
     }
 
-    /// The key as it is after this loader wrote `digest`, or a tombstone, as revision `head`.
-    pub fn by_us(head: Revision, digest: Option<Digest>) -> Published {
+    /// The key as it is after this loader wrote `size` bytes with `digest`, or a tombstone, as revision `head`.
+    pub fn by_us(head: Revision, digest: Option<Digest>, size: usize) -> Published {
         let writer = Some(Writer::Loader);
-        Published { head, digest, writer, ours: true, base: Base::Loader(digest), withdrawn: Vec::new() }
+        Published { head, digest, size, writer, ours: true, base: Base::Loader(digest), withdrawn: Vec::new() }
     }
 }
 
@@ -114,7 +117,7 @@ mod tests {
     /// A key whose head is `head`, written by `writer`, and whose newest revision by a loader is `base`.
     fn key(head: Option<&str>, writer: Option<Writer>, base: Base) -> Published {
         let digest = head.map(digest);
-        Published { head: Revision(7), digest, writer, ours: false, base, withdrawn: Vec::new() }
+        Published { head: Revision(7), digest, size: 0, writer, ours: false, base, withdrawn: Vec::new() }
     }
 
     #[test]

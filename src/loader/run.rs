@@ -7,6 +7,7 @@ use tokio::sync::watch::Receiver;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+use super::checks::Checked;
 use super::{Event, Loader, LoaderError, Published, Step, Summary, after_schemas, decide};
 use crate::kv::{BucketError, Change, Changes, Entry, Key, Link, Pattern, Writer};
 use crate::source::{Batch, Cause, Content};
@@ -33,7 +34,15 @@ impl Loader {
         self.sync().await?;
         // A file that was being written, or is away, is dealt with when the source has told how that ends.
         let until = Instant::now() + Self::PATIENCE;
-        while !self.dirty.is_empty() {
+        loop {
+            // Each check has a deadline of its own.
+            while let Some(checked) = self.checks.next().await {
+                let (passed, together) = self.passed(checked);
+                self.publish(passed, together).await;
+            }
+            if self.dirty.is_empty() {
+                break;
+            }
             let Ok(batch) = timeout_at(until, self.source.next()).await else { break };
             self.batch(batch, true).await;
             if !self.options.dry_run {
@@ -129,6 +138,7 @@ impl Loader {
                 () = shutdown.cancelled() => break,
                 // First, so that nothing is sent to a server that is known to be away.
                 change = told => Happened::Bucket(change),
+                Some(checked) = self.checks.next() => Happened::Checked(checked),
                 batch = self.source.next() => Happened::Directory(batch),
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => Happened::Due,
                 changed = link.changed() => if changed.is_ok() { Happened::Link } else { break },
@@ -139,6 +149,12 @@ impl Loader {
                     let connected = connected && !unsynced && self.is_connected();
                     // Cut short, it has left in `dirty` what is not done.
                     while_up(&link, &shutdown, self.batch(batch, connected)).await;
+                }
+                Happened::Checked(checked) => {
+                    let (passed, together) = self.passed(checked);
+                    if connected && !unsynced && self.is_connected() {
+                        while_up(&link, &shutdown, self.publish(passed, together)).await;
+                    }
                 }
                 Happened::Bucket(change) => match change {
                     Some(Change::Entry(entry)) => self.foreign(entry).await,
@@ -333,6 +349,7 @@ impl Loader {
 #[expect(clippy::large_enum_variant, reason = "there is one at a time, on the stack")]
 enum Happened {
     Directory(Batch),
+    Checked(Checked),
     Bucket(Option<Change>),
     Due,
     Link,

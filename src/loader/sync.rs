@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::{Candidate, Event, Loader, Published, Step, after_schemas, may_prune};
-use crate::kv::{BucketError, ChangeSet, Entry, Expect, Key, Pattern, Provenance, PublishError, Write, Writer};
+use crate::kv::{BucketError, Bulk, ChangeSet, Entry, Expect, Key, Pattern, Provenance, PublishError, Write, Writer};
 use crate::source::Content;
 
 impl Loader {
@@ -32,17 +32,15 @@ impl Loader {
         for path in &paths {
             // A save that no server was there for counts as observed.
             let observed = self.dirty.get(&**path).copied().unwrap_or(false);
-            let Some(candidate) = self.read_candidate(path, observed) else { continue };
-            match self.step(&candidate).await? {
-                Step::Publish(expect) if self.options.dry_run => self.would_publish(&candidate, expect),
-                Step::Publish(expect) => {
-                    bulk.push(self.write(&candidate, expect, None)).await;
-                    for (write, outcome) in bulk.outcomes() {
-                        raced.extend(self.outcome(&write, outcome, false));
-                    }
-                }
-                step => self.leave(&candidate, &step),
+            if let Some(candidate) = self.read_candidate(path, observed) {
+                self.sync_one(candidate, &mut bulk, &mut raced).await?;
             }
+            while self.checks.is_full() {
+                self.sync_checked(&mut bulk, &mut raced).await?;
+            }
+        }
+        while !self.checks.is_idle() {
+            self.sync_checked(&mut bulk, &mut raced).await?;
         }
         bulk.finish().await;
         for (write, outcome) in bulk.outcomes() {
@@ -53,6 +51,36 @@ impl Loader {
         }
         self.retry().await;
         self.prune().await;
+        Ok(())
+    }
+
+    async fn sync_one(
+        &mut self,
+        candidate: Candidate,
+        bulk: &mut Bulk,
+        raced: &mut Vec<PathBuf>,
+    ) -> Result<(), BucketError> {
+        match self.step(&candidate).await? {
+            Some(Step::Publish(_)) if self.checks.wants(&candidate) => self.check(vec![candidate], false),
+            Some(Step::Publish(expect)) if self.options.dry_run => self.would_publish(&candidate, expect),
+            Some(Step::Publish(expect)) => {
+                bulk.push(self.write(&candidate, expect, None)).await;
+                for (write, outcome) in bulk.outcomes() {
+                    raced.extend(self.outcome(&write, outcome, false));
+                }
+            }
+            Some(step) => self.leave(&candidate, &step),
+            None => {}
+        }
+        Ok(())
+    }
+
+    async fn sync_checked(&mut self, bulk: &mut Bulk, raced: &mut Vec<PathBuf>) -> Result<(), BucketError> {
+        let Some(checked) = self.checks.next().await else { return Ok(()) };
+        let (passed, _) = self.passed(checked);
+        for candidate in passed {
+            self.sync_one(candidate, bulk, raced).await?;
+        }
         Ok(())
     }
 
@@ -128,16 +156,25 @@ impl Loader {
         for _ in 0..Self::RACES {
             let mut writes = Vec::new();
             let mut rest = Vec::new();
+            let mut unchecked = false;
             for candidate in candidates {
                 match self.step(&candidate).await {
-                    Ok(Step::Publish(expect)) if self.options.dry_run => self.would_publish(&candidate, expect),
-                    Ok(Step::Publish(expect)) => {
+                    Ok(Some(Step::Publish(_))) if self.checks.wants(&candidate) => {
+                        unchecked = true;
+                        rest.push(candidate);
+                    }
+                    Ok(Some(Step::Publish(expect))) if self.options.dry_run => self.would_publish(&candidate, expect),
+                    Ok(Some(Step::Publish(expect))) => {
                         writes.push(self.write(&candidate, expect, None));
                         rest.push(candidate);
                     }
-                    Ok(step) => self.leave(&candidate, &step),
+                    Ok(Some(step)) => self.leave(&candidate, &step),
+                    Ok(None) => {}
                     Err(error) => self.postpone(&candidate.path, candidate.observed, &error),
                 }
+            }
+            if unchecked {
+                return self.check(rest, together);
             }
             let set = (together && writes.len() > 1).then(|| ChangeSet::new(writes.len()));
             for write in &mut writes {

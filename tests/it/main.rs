@@ -5,6 +5,7 @@
 mod database;
 mod dev;
 mod feed;
+mod guards;
 mod help;
 mod inspect;
 mod interop;
