@@ -52,6 +52,7 @@ use crate::document::{Digest, Document, Format, ParseError};
 use crate::kv::{
     Announcer, Bucket, Entry, Floor, Instance, Key, Operation, Refused, Report, Revision, Seen, Standing, Watch,
 };
+use crate::schema::Schema;
 
 pub use state::{StateDir, StateError};
 
@@ -222,6 +223,7 @@ pub struct Builder<T> {
     bucket: Bucket,
     key: Key,
     make: Make<T>,
+    schema: bool,
     check: Option<Check<T>>,
     observe: Observe,
     state: Option<StateDir>,
@@ -247,6 +249,7 @@ impl<T: Send + Sync + 'static> Live<T> {
             bucket: bucket.clone(),
             key: key.clone(),
             make: Arc::new(move |serving, document| Box::pin(make(serving, document))),
+            schema: false,
             check: None,
             observe: Arc::new(|_| {}),
             state: None,
@@ -326,6 +329,16 @@ impl<T: fmt::Debug> fmt::Debug for Live<T> {
 }
 
 impl<T: Send + Sync + 'static> Builder<T> {
+    /// Rejects what the schema refuses that the bucket carries for the key (`_schema.<key>`), whoever published it.
+    ///
+    /// Costs one read with each revision, and the right to it. A document is judged by a schema that is older than
+    /// itself: what was published before a stricter one is still what a restarted service starts on. A schema that is
+    /// broken is told as trouble and rejects nothing.
+    pub fn schema(mut self) -> Builder<T> {
+        self.schema = true;
+        self
+    }
+
     /// Lets the service have its say before a value is swapped in: what serves, and what would. May take its time, may
     /// probe what the value names.
     pub fn check<F, Checked>(mut self, check: F) -> Builder<T>
@@ -628,6 +641,7 @@ impl<T: Send + Sync + 'static> Engine<T> {
         serving: Option<Arc<Serving<T>>>,
     ) -> Result<Arc<Serving<T>>, Rejection> {
         let document = document_of(entry, serving.as_ref().map(|serving| serving.document.format()))?;
+        self.judge(entry, &document).await?;
         let value = (self.builder.make)(serving.clone(), document.clone()).await?;
         let revision = entry.revision;
         let mut new = Arc::new(Serving { value, revision, digest, document, applied_at: Timestamp::now() });
@@ -639,6 +653,26 @@ impl<T: Send + Sync + 'static> Engine<T> {
             }
         }
         Ok(new)
+    }
+
+    /// Asks the schema that the bucket carries for the key.
+    async fn judge(&self, entry: &Entry, document: &Document) -> Result<(), Rejection> {
+        // What the state directory kept was proven before, and no server may be there to ask.
+        let kept = self.shared.state.borrow().newest.is_none();
+        let Some(key) = self.builder.key.schema().filter(|_| self.builder.schema && !kept) else { return Ok(()) };
+        let schema = match self.builder.bucket.snapshot(&key).await {
+            Ok(Some(schema)) if schema.operation == Operation::Put && schema.revision < entry.revision => schema,
+            Ok(_) => return Ok(()),
+            Err(error) => return Err(Rejection::unavailable(format!("its schema cannot be read: {error}"))),
+        };
+        match Schema::parse(schema.value) {
+            Ok(schema) => Ok(schema.judge(document)?),
+            Err(error) => {
+                let reason = error.reason;
+                self.tell(&Event::Trouble(format!("{key}@{} rejects nothing: {reason}", schema.revision)));
+                Ok(())
+            }
+        }
     }
 
     fn move_on(&mut self, entry: &Entry, from: Origin) {

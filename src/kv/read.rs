@@ -259,6 +259,18 @@ impl Bucket {
         Some(Entry::from_message(key, place.sequence, place.created, message.headers.as_ref(), message.payload))
     }
 
+    /// The newest revision of `key`, for whoever may read that key alone: as any replica has it, which may lag behind the
+    /// leader; from the leader where no replica answers directly in this bucket.
+    ///
+    /// # Errors
+    /// [`BucketError`].
+    pub async fn snapshot(&self, key: &Key) -> Result<Option<Entry>, BucketError> {
+        match self.direct_head(key).await {
+            Err(BucketError::Missing(_)) => self.head(key).await,
+            known => known,
+        }
+    }
+
     /// The newest revision of `key` as any replica has it, which may lag behind the leader.
     pub(super) async fn direct_head(&self, key: &Key) -> Result<Option<Entry>, BucketError> {
         let subject = self.subject(key.as_str());

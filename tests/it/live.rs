@@ -4,12 +4,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use confhot::kv::{Bucket, Revision};
+use confhot::kv::{Bucket, Connect, Connection, Credentials, Revision, Settings as BucketSettings};
 use confhot::live::{Event, Live, Rejection, RejectionKind};
 use tokio::time::timeout;
 
 use crate::feed::{Feed, connect, key, make, put};
-use crate::support::{self, DEADLINE, VERSIONS, eventually};
+use crate::support::{self, DEADLINE, Server, VERSIONS, eventually};
 
 #[derive(Debug, serde::Deserialize)]
 struct Settings {
@@ -126,6 +126,71 @@ async fn a_check_sees_what_serves_and_what_would_and_its_no_is_final() {
 
     assert_eq!(told.rejections(), [(fewer, RejectionKind::Invalid)]);
     assert_eq!((asked.load(Ordering::Relaxed), live.get().unwrap().workers), (2, 2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_schema_refuses_that_is_older_than_itself_is_rejected_whoever_published_it() {
+    let (bucket, k, schema, told) = (fresh().await, key("service1"), key("_schema.service1"), Told::default());
+    let most = |workers: u8| format!("{{\"properties\":{{\"workers\":{{\"maximum\":{workers}}}}}}}");
+    // Published before there was a schema: what serves is not taken away by one.
+    put(&bucket, &k, "greeting = 'a'\nworkers = 9").await;
+    put(&bucket, &schema, &most(8)).await;
+    let mut live = Live::<Settings>::builder(&bucket, &k).schema().observe(told.observer()).start();
+    changed(&mut live).await;
+
+    let nine = put(&bucket, &k, "greeting = 'b'\nworkers = 9").await;
+    wait_rejected(&told, nine);
+    let rejection = live.state().rejected.unwrap().1;
+    let reason = "line 2, column 11: the schema refuses it: workers: the value is greater than the maximum of 8";
+    assert_eq!(rejection, Rejection::invalid(reason));
+    assert_eq!(live.get().unwrap().greeting, "a");
+
+    put(&bucket, &k, "greeting = 'c'\nworkers = 8").await;
+    changed(&mut live).await;
+    put(&bucket, &schema, &most(200)).await;
+    put(&bucket, &k, "greeting = 'd'\nworkers = 200").await;
+    changed(&mut live).await;
+    let broken = put(&bucket, &schema, "{\"properties\": 1}").await;
+    put(&bucket, &k, "greeting = 'e'\nworkers = 201").await;
+    changed(&mut live).await;
+    assert_eq!(live.get().unwrap().greeting, "e");
+    let said = format!("_schema.service1@{broken} rejects nothing: ");
+    assert!(told.all().iter().any(|event| matches!(event, Event::Trouble(what) if what.starts_with(&said))));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schema_is_enforced_with_no_right_but_to_the_key_and_to_its_schema() {
+    let name = support::bucket();
+    let server = Server::with(VERSIONS[VERSIONS.len() - 1], |settings| {
+        let keys =
+            ["service1", "_schema.service1"].map(|key| format!("\"$JS.API.DIRECT.GET.KV_{name}.$KV.{name}.{key}\""));
+        settings.extra = format!(
+            "authorization {{ users: [
+               {{ user: admin, password: admin }},
+               {{ user: service, password: service, permissions: {{
+                  publish: {{ allow: [\"$JS.API.STREAM.INFO.KV_{name}\", {}] }},
+                  subscribe: {{ allow: [\"_INBOX.>\", \"confhot.live.{name}.service1\"] }} }} }}
+             ] }}",
+            keys.join(", ")
+        );
+    });
+    let bucket = async |user: &str| {
+        let mut to = Connect::to([server.url()]);
+        to.credentials = Credentials::User(user.into(), user.into());
+        Connection::open(&to).await.unwrap().bucket(&name).unwrap()
+    };
+    let admin = bucket("admin").await;
+    admin.ensure(&BucketSettings::default()).await.unwrap();
+    let (k, told) = (key("service1"), Told::default());
+    put(&admin, &key("_schema.service1"), r#"{"properties":{"workers":{"maximum":8}}}"#).await;
+    put(&admin, &k, "greeting = 'a'\nworkers = 8").await;
+
+    let live = Live::<Settings>::builder(&bucket("service").await, &k).schema().observe(told.observer()).start();
+    timeout(DEADLINE, live.ready()).await.unwrap();
+    let nine = put(&admin, &k, "greeting = 'b'\nworkers = 9").await;
+
+    wait_rejected(&told, nine);
+    assert_eq!(told.rejections(), [(nine, RejectionKind::Invalid)]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
