@@ -541,10 +541,10 @@ impl Loader {
         if self.options.force || published.digest.is_none() || published.base == before || !(empty || large) {
             return Ok(None);
         }
-        // How many keys it has is the one thing that is not known of what is published, and it is seldom asked.
-        let keys = match self.bucket.head(&candidate.key).await? {
-            Some(head) if empty => keys_of(&head),
-            _ => 0,
+        // How many keys it has is not known of what is published, and is seldom asked.
+        let keys = match empty {
+            true => self.bucket.head(&candidate.key).await?.map_or(0, |head| keys_of(&head)),
+            false => 0,
         };
         Ok(guard::suspicion(Extent { bytes: published.size, keys }, after))
     }
