@@ -52,6 +52,9 @@ _confhot() {
             confhot,serve)
                 cmd="confhot__subcmd__serve"
                 ;;
+            confhot,status)
+                cmd="confhot__subcmd__status"
+                ;;
             confhot,validate)
                 cmd="confhot__subcmd__validate"
                 ;;
@@ -65,7 +68,7 @@ _confhot() {
 
     case "${cmd}" in
         confhot)
-            opts="-q -v -h -V --server --context --creds --nkey --tls-ca --tls-cert --tls-key --bucket --timeout --format --color --quiet --verbose --log-format --help --version dev loader serve get put diff history keys delete rollback watch validate completions man"
+            opts="-q -v -h -V --server --context --creds --nkey --tls-ca --tls-cert --tls-key --bucket --timeout --format --color --quiet --verbose --log-format --help --version dev loader serve get put diff history keys delete rollback watch status validate completions man"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -589,7 +592,7 @@ _confhot() {
             return 0
             ;;
         confhot__subcmd__loader)
-            opts="-q -v -h --dir --once --dry-run --prune --yes --enforce --poll --replicas --allow-empty --force --validate-with --validate-timeout --server --context --creds --nkey --tls-ca --tls-cert --tls-key --bucket --timeout --format --color --quiet --verbose --log-format --help"
+            opts="-q -v -h --dir --once --dry-run --prune --yes --enforce --poll --replicas --allow-empty --force --validate-with --validate-timeout --wait --instances --rollback-on-reject --server --context --creds --nkey --tls-ca --tls-cert --tls-key --bucket --timeout --format --color --quiet --verbose --log-format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -612,6 +615,14 @@ _confhot() {
                     return 0
                     ;;
                 --validate-timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --wait)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --instances)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -737,7 +748,7 @@ _confhot() {
             return 0
             ;;
         confhot__subcmd__put)
-            opts="-q -v -h --as --expect --message --force --validate-with --validate-timeout --server --context --creds --nkey --tls-ca --tls-cert --tls-key --bucket --timeout --format --color --quiet --verbose --log-format --help"
+            opts="-q -v -h --as --expect --message --force --validate-with --validate-timeout --wait --instances --rollback-on-reject --server --context --creds --nkey --tls-ca --tls-cert --tls-key --bucket --timeout --format --color --quiet --verbose --log-format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -760,6 +771,14 @@ _confhot() {
                     return 0
                     ;;
                 --validate-timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --wait)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --instances)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -819,13 +838,21 @@ _confhot() {
             return 0
             ;;
         confhot__subcmd__rollback)
-            opts="-y -q -v -h --message --yes --server --context --creds --nkey --tls-ca --tls-cert --tls-key --bucket --timeout --format --color --quiet --verbose --log-format --help"
+            opts="-y -q -v -h --message --yes --wait --instances --server --context --creds --nkey --tls-ca --tls-cert --tls-key --bucket --timeout --format --color --quiet --verbose --log-format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --message)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --wait)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --instances)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -907,6 +934,68 @@ _confhot() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --context)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --creds)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --nkey)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --tls-ca)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --tls-cert)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --tls-key)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --bucket)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --format)
+                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                --log-format)
+                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        confhot__subcmd__status)
+            opts="-q -v -h --watch --server --context --creds --nkey --tls-ca --tls-cert --tls-key --bucket --timeout --format --color --quiet --verbose --log-format --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
                 --server)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

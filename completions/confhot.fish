@@ -55,6 +55,7 @@ complete -c confhot -n "__fish_confhot_needs_command" -f -a "keys" -d 'List what
 complete -c confhot -n "__fish_confhot_needs_command" -f -a "delete" -d 'Delete a key: a tombstone is stored, and the history stays'
 complete -c confhot -n "__fish_confhot_needs_command" -f -a "rollback" -d 'Publish an older revision\'s bytes again, as a new revision'
 complete -c confhot -n "__fish_confhot_needs_command" -f -a "watch" -d 'Follow the changes of a bucket as they come'
+complete -c confhot -n "__fish_confhot_needs_command" -f -a "status" -d 'Which instance runs which revision, and which was rejected and why'
 complete -c confhot -n "__fish_confhot_needs_command" -f -a "validate" -d 'Check documents without a server: what the loader would refuse'
 complete -c confhot -n "__fish_confhot_needs_command" -f -a "completions" -d 'Write the completions of a shell to stdout'
 complete -c confhot -n "__fish_confhot_needs_command" -f -a "man" -d 'Write the manual: the main page to stdout, or a page for each verb into a directory'
@@ -86,6 +87,8 @@ complete -c confhot -n "__fish_confhot_using_subcommand loader" -l poll -d 'Peri
 complete -c confhot -n "__fish_confhot_using_subcommand loader" -l replicas -d 'Copies that a new bucket has in a cluster' -r
 complete -c confhot -n "__fish_confhot_using_subcommand loader" -l validate-with -d 'Your own check before a document is published: a shell command with the document on stdin, and CONFHOT_KEY and CONFHOT_PATH in its environment; it refuses by an exit code that is not 0, and what it says is the reason' -r
 complete -c confhot -n "__fish_confhot_using_subcommand loader" -l validate-timeout -d 'How long it may take; then it is killed, with its process group, and the document is refused' -r
+complete -c confhot -n "__fish_confhot_using_subcommand loader" -l wait -d 'Wait until every live instance applied it, at most so long' -r
+complete -c confhot -n "__fish_confhot_using_subcommand loader" -l instances -d 'With --wait: so many instances at least; 0 is content with none' -r
 complete -c confhot -n "__fish_confhot_using_subcommand loader" -l server -d 'NATS servers, separated by commas [env: CONFHOT_SERVER, else NATS_URL] [default: nats://127.0.0.1:4222]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand loader" -l context -d 'A context of the `nats` CLI [env: NATS_CONTEXT] [default: the selected one, where no server is named otherwise]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand loader" -l creds -d 'File with a user JWT and its seed [env: NATS_CREDS]' -r -F
@@ -109,6 +112,7 @@ complete -c confhot -n "__fish_confhot_using_subcommand loader" -l yes -d 'Prune
 complete -c confhot -n "__fish_confhot_using_subcommand loader" -l enforce -d 'Put the directory\'s content over what others wrote to its keys'
 complete -c confhot -n "__fish_confhot_using_subcommand loader" -l allow-empty -d 'Take an empty file for an empty document, and with --prune an empty directory for a wish'
 complete -c confhot -n "__fish_confhot_using_subcommand loader" -l force -d 'Past a guard: publish a document that lost all its keys, or that grew tenfold and past 64 KiB'
+complete -c confhot -n "__fish_confhot_using_subcommand loader" -l rollback-on-reject -d 'With --wait: where an instance rejects it, take back all that was published in this run'
 complete -c confhot -n "__fish_confhot_using_subcommand loader" -s q -l quiet -d 'Say errors only'
 complete -c confhot -n "__fish_confhot_using_subcommand loader" -s v -l verbose -d 'Say more; twice for all that the libraries log'
 complete -c confhot -n "__fish_confhot_using_subcommand loader" -s h -l help -d 'Print help'
@@ -161,6 +165,8 @@ complete -c confhot -n "__fish_confhot_using_subcommand put" -l expect -d 'Compa
 complete -c confhot -n "__fish_confhot_using_subcommand put" -l message -d 'Why, for the history' -r
 complete -c confhot -n "__fish_confhot_using_subcommand put" -l validate-with -d 'Your own check before a document is published: a shell command with the document on stdin, and CONFHOT_KEY and CONFHOT_PATH in its environment; it refuses by an exit code that is not 0, and what it says is the reason' -r
 complete -c confhot -n "__fish_confhot_using_subcommand put" -l validate-timeout -d 'How long it may take; then it is killed, with its process group, and the document is refused' -r
+complete -c confhot -n "__fish_confhot_using_subcommand put" -l wait -d 'Wait until every live instance applied it, at most so long' -r
+complete -c confhot -n "__fish_confhot_using_subcommand put" -l instances -d 'With --wait: so many instances at least; 0 is content with none' -r
 complete -c confhot -n "__fish_confhot_using_subcommand put" -l server -d 'NATS servers, separated by commas [env: CONFHOT_SERVER, else NATS_URL] [default: nats://127.0.0.1:4222]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand put" -l context -d 'A context of the `nats` CLI [env: NATS_CONTEXT] [default: the selected one, where no server is named otherwise]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand put" -l creds -d 'File with a user JWT and its seed [env: NATS_CREDS]' -r -F
@@ -178,6 +184,7 @@ never\t''"
 complete -c confhot -n "__fish_confhot_using_subcommand put" -l log-format -d 'How the log on stderr is written' -r -f -a "text\t''
 json\t''"
 complete -c confhot -n "__fish_confhot_using_subcommand put" -l force -d 'Past a guard: publish a document that is empty or lost all its keys, or that grew tenfold and past 64 KiB'
+complete -c confhot -n "__fish_confhot_using_subcommand put" -l rollback-on-reject -d 'With --wait: where an instance rejects it, publish the last good revision again'
 complete -c confhot -n "__fish_confhot_using_subcommand put" -s q -l quiet -d 'Say errors only'
 complete -c confhot -n "__fish_confhot_using_subcommand put" -s v -l verbose -d 'Say more; twice for all that the libraries log'
 complete -c confhot -n "__fish_confhot_using_subcommand put" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -262,6 +269,8 @@ complete -c confhot -n "__fish_confhot_using_subcommand delete" -s q -l quiet -d
 complete -c confhot -n "__fish_confhot_using_subcommand delete" -s v -l verbose -d 'Say more; twice for all that the libraries log'
 complete -c confhot -n "__fish_confhot_using_subcommand delete" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c confhot -n "__fish_confhot_using_subcommand rollback" -l message -d 'Why, for the history' -r
+complete -c confhot -n "__fish_confhot_using_subcommand rollback" -l wait -d 'Wait until every live instance applied it, at most so long' -r
+complete -c confhot -n "__fish_confhot_using_subcommand rollback" -l instances -d 'With --wait: so many instances at least; 0 is content with none' -r
 complete -c confhot -n "__fish_confhot_using_subcommand rollback" -l server -d 'NATS servers, separated by commas [env: CONFHOT_SERVER, else NATS_URL] [default: nats://127.0.0.1:4222]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand rollback" -l context -d 'A context of the `nats` CLI [env: NATS_CONTEXT] [default: the selected one, where no server is named otherwise]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand rollback" -l creds -d 'File with a user JWT and its seed [env: NATS_CREDS]' -r -F
@@ -301,6 +310,26 @@ json\t''"
 complete -c confhot -n "__fish_confhot_using_subcommand watch" -s q -l quiet -d 'Say errors only'
 complete -c confhot -n "__fish_confhot_using_subcommand watch" -s v -l verbose -d 'Say more; twice for all that the libraries log'
 complete -c confhot -n "__fish_confhot_using_subcommand watch" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c confhot -n "__fish_confhot_using_subcommand status" -l server -d 'NATS servers, separated by commas [env: CONFHOT_SERVER, else NATS_URL] [default: nats://127.0.0.1:4222]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand status" -l context -d 'A context of the `nats` CLI [env: NATS_CONTEXT] [default: the selected one, where no server is named otherwise]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand status" -l creds -d 'File with a user JWT and its seed [env: NATS_CREDS]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand status" -l nkey -d 'File with an nkey seed [env: NATS_NKEY]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand status" -l tls-ca -d 'Certificates of a private CA, as PEM [env: NATS_CA]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand status" -l tls-cert -d 'Client certificate, as PEM [env: NATS_CERT]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand status" -l tls-key -d 'Key of the client certificate, as PEM [env: NATS_KEY]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand status" -l bucket -d 'The bucket [env: CONFHOT_BUCKET] [default: configs]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand status" -l timeout -d 'Deadline of a connect and of each request: 5s, 500ms, 1m30s [default: 5s]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand status" -l format -d 'How answers are written' -r -f -a "text\t''
+json\t''"
+complete -c confhot -n "__fish_confhot_using_subcommand status" -l color -d 'Colours; `auto` means on a terminal and without NO_COLOR' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c confhot -n "__fish_confhot_using_subcommand status" -l log-format -d 'How the log on stderr is written' -r -f -a "text\t''
+json\t''"
+complete -c confhot -n "__fish_confhot_using_subcommand status" -l watch -d 'Show it again whenever it changes'
+complete -c confhot -n "__fish_confhot_using_subcommand status" -s q -l quiet -d 'Say errors only'
+complete -c confhot -n "__fish_confhot_using_subcommand status" -s v -l verbose -d 'Say more; twice for all that the libraries log'
+complete -c confhot -n "__fish_confhot_using_subcommand status" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c confhot -n "__fish_confhot_using_subcommand validate" -l validate-with -d 'Your own check before a document is published: a shell command with the document on stdin, and CONFHOT_KEY and CONFHOT_PATH in its environment; it refuses by an exit code that is not 0, and what it says is the reason' -r
 complete -c confhot -n "__fish_confhot_using_subcommand validate" -l validate-timeout -d 'How long it may take; then it is killed, with its process group, and the document is refused' -r
 complete -c confhot -n "__fish_confhot_using_subcommand validate" -l server -d 'NATS servers, separated by commas [env: CONFHOT_SERVER, else NATS_URL] [default: nats://127.0.0.1:4222]' -r

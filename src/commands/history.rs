@@ -1,7 +1,5 @@
 //! `confhot history`
 
-use std::fmt;
-
 use confhot::document::{Digest, Format};
 use confhot::kv::{Bucket, ChangeSet, Entry, Key, Operation, Report, Revision, Writer};
 use jiff::Timestamp;
@@ -75,16 +73,6 @@ impl Instances {
     }
 }
 
-impl fmt::Display for Instances {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.applied, self.rejected) {
-            (Some(applied), Some(0)) => write!(f, "{applied} applied"),
-            (Some(applied), Some(rejected)) => write!(f, "{applied} applied, {rejected} rejected"),
-            _ => f.write_str("-"),
-        }
-    }
-}
-
 impl<'a> From<&'a Entry> for Line<'a> {
     fn from(entry: &'a Entry) -> Line<'a> {
         let from = &entry.provenance;
@@ -112,12 +100,12 @@ pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome
     if history.is_empty() {
         return Err(absent(&bucket, &args.key).await);
     }
-    let head = history[0].revision;
+    let newest = history[0].revision;
     let instances = Instances::of(&bucket, &history[0]).await;
     history.truncate(args.limit.unwrap_or(usize::MAX));
     if session.out.is_json() {
         for entry in &history {
-            let instances = (entry.revision == head).then_some(instances);
+            let instances = (entry.revision == newest).then_some(instances);
             session.out.json(&Line { instances, ..Line::from(entry) })?;
         }
         return Ok(Outcome::Yes);
@@ -139,12 +127,16 @@ pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome
                 format,
                 known(from.author.as_deref()),
                 known(from.commit.as_deref().map(|commit| commit.get(..10).unwrap_or(commit))),
-                if entry.revision == head { instances.to_string() } else { String::new() },
                 from.message.clone().unwrap_or_default(),
             ]
         })
         .collect();
-    let head = ["REVISION", "CREATED", "WRITER", "SIZE", "FORMAT", "AUTHOR", "COMMIT", "INSTANCES", "MESSAGE"];
+    let head = ["REVISION", "CREATED", "WRITER", "SIZE", "FORMAT", "AUTHOR", "COMMIT", "MESSAGE"];
     session.out.table(head, &rows)?;
+    if let Instances { applied: Some(applied), rejected: Some(rejected) } = instances
+        && applied + rejected > 0
+    {
+        session.out.line(&format!("{newest} is applied by {applied} instances, rejected by {rejected}"))?;
+    }
     Ok(Outcome::Yes)
 }

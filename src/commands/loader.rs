@@ -34,14 +34,14 @@ Examples:
   confhot loader --dir configs --once --format json
   confhot loader --dir configs --once --wait 60s --rollback-on-reject
 
-With --wait, last on stdout: {\"event\":\"waited\",\"applied\":[{\"key\",\"instance\"}],\
-\"rejected\":[{\"key\",\"instance\",\"reason\"}],\"missing\",\"left\",\"unread\":[key],\"rolled_back\":[key]}. It waits for
-every document of the directory, those included that this run found in their place. Keys that nobody reads fail nothing.
+With --wait, last on stdout: {\"event\":\"waited\"} with the lists applied, rejected, missing and left of
+{\"key\",\"instance\"} (rejected ones with their reason), and unread and rolled_back of keys. It waits for every document
+of the directory, also for those that this run found in their place. Keys that nobody reads fail nothing.
 
 Exit codes:
   0    --once: the bucket holds what the directory holds; without it, stopped by SIGTERM or SIGINT
-  1    --once: a file was refused or drift remains, or with --wait, not every instance applied it; --dry-run: something
-       would change, is refused or has drifted
+  1    --once: a file was refused or drift remains; with --wait, not every instance applied it;
+       --dry-run: something would change, is refused or has drifted
   2    could not start, or with --once the server could not be reached
   130  stopped by a second Ctrl-C")]
 pub(crate) struct Args {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 /// Modules of the binary: the only ones that talk to a person, read the environment, or end the process.
 const BINARY: [&str; 4] = ["main", "cli", "commands", "output"];
 const ADAPTERS: [&str; 5] = ["kv", "source", "checkout", "server", "child"];
-const ENGINES: [&str; 2] = ["loader", "live"];
+const ENGINES: [&str; 3] = ["loader", "live", "wait"];
 const PURE: [&str; 3] = ["document", "diff", "schema"];
 
 /// A file in `src/`, without its tests.
