@@ -136,7 +136,9 @@ pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome
     if let Instances { applied: Some(applied), rejected: Some(rejected) } = instances
         && applied + rejected > 0
     {
-        session.out.line(&format!("{newest} is applied by {applied} instances, rejected by {rejected}"))?;
+        let plural = if applied == 1 { "" } else { "s" };
+        let also = if rejected > 0 { format!(", rejected by {rejected}") } else { String::new() };
+        session.out.line(&format!("revision {newest} is applied by {applied} instance{plural}{also}"))?;
     }
     Ok(Outcome::Yes)
 }

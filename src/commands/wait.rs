@@ -186,7 +186,7 @@ fn summary(waited: &Waited) -> String {
     let mut text = format!("applied by {} of {}", count(|fate| *fate == Fate::Applied), waited.members.len());
     for (count, what) in [
         (count(|fate| matches!(fate, Fate::Rejected(_))), "rejected it"),
-        (count(|fate| *fate == Fate::Missing), "did not say so in time"),
+        (count(|fate| *fate == Fate::Missing), "had not said so"),
         (count(|fate| *fate == Fate::Left), "left"),
     ] {
         if count > 0 {
@@ -215,9 +215,12 @@ pub(crate) fn tell(session: &Session, waited: &Waited) -> anyhow::Result<()> {
             Fate::Rejected(reason) => {
                 out.line(&format!("  {key} rejected by {instance}: {}", crate::output::plain(reason)))?
             }
-            Fate::Missing => out.line(&format!("  {key} missing: {instance}"))?,
+            // On a rejection nobody was given the time to say anything else.
+            Fate::Missing if waited.verdict != Verdict::Rejected => {
+                out.line(&format!("  {key} missing: {instance}"))?
+            }
             _ => {}
         }
     }
-    Ok(())
+    out.flush()
 }
