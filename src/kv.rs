@@ -430,7 +430,7 @@ impl Bucket {
 }
 
 /// A random number from 0 to `limit`, `limit` not included; 0 where the system gives no randomness.
-fn random_below(limit: u64) -> u64 {
+pub(crate) fn random_below(limit: u64) -> u64 {
     let mut bits = [0_u8; 8];
     let _ = getrandom::fill(&mut bits);
     u64::from_le_bytes(bits) % limit.max(1)

@@ -30,6 +30,7 @@
 //! # }
 //! ```
 
+pub mod group;
 mod state;
 
 use std::collections::VecDeque;
@@ -613,25 +614,9 @@ impl<T: Send + Sync + 'static> Engine<T> {
 
     /// Tells who asks what this process runs.
     fn announce(&self) {
-        let Some(announcer) = &self.announcer else { return };
-        let state = self.shared.state.borrow();
-        let standing = match (&state.rejected, state.revision) {
-            (Some(_), _) if !self.stepped_back => Standing::Rejected,
-            (None, Some(revision)) if self.removed || state.newest == Some(revision) => Standing::Applied,
-            _ => Standing::Behind,
-        };
-        let rejected = state.rejected.as_ref().map(|(revision, rejection)| Refused {
-            revision: *revision,
-            kind: rejection.kind.to_string(),
-            reason: rejection.reason.clone(),
-        });
-        announcer.tell(Report {
-            revision: state.revision,
-            digest: state.digest,
-            newest: state.newest,
-            state: standing,
-            rejected,
-        });
+        if let Some(announcer) = &self.announcer {
+            announcer.tell(report(&self.shared.state.borrow(), self.removed, self.stepped_back));
+        }
     }
 
     async fn prove(
@@ -719,6 +704,21 @@ impl<T: Send + Sync + 'static> Engine<T> {
     fn tell(&self, event: &Event) {
         (self.builder.observe)(event);
     }
+}
+
+/// What is told of a key to whoever asks what this process runs.
+fn report(state: &State, removed: bool, stepped_back: bool) -> Report {
+    let standing = match (&state.rejected, state.revision) {
+        (Some(_), _) if !stepped_back => Standing::Rejected,
+        (None, Some(revision)) if removed || state.newest == Some(revision) => Standing::Applied,
+        _ => Standing::Behind,
+    };
+    let rejected = state.rejected.as_ref().map(|(revision, rejection)| Refused {
+        revision: *revision,
+        kind: rejection.kind.to_string(),
+        reason: rejection.reason.clone(),
+    });
+    Report { revision: state.revision, digest: state.digest, newest: state.newest, state: standing, rejected }
 }
 
 /// 0.5 s, doubled up to 30 s.

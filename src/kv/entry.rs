@@ -351,12 +351,25 @@ pub struct Entry {
     pub(super) attempt: Option<String>,
     /// The key's revision before this one as the republished message tells it; 0 for none, `None` where nothing tells.
     pub(super) previous: Option<u64>,
+    /// Whether the server stored it in an atomic batch (ADR-50).
+    pub(super) batched: bool,
 }
 
 impl Entry {
     /// The digest of the stored bytes, computed here: a header may claim anything.
     pub fn digest(&self) -> Digest {
         Digest::of(&self.value)
+    }
+
+    /// The change set that it was stored in as one with others; `None` also for a set that the server could not store as
+    /// one.
+    pub fn set_id(&self) -> Option<&str> {
+        self.provenance.set.as_ref().filter(|set| self.batched && set.members > 1).map(|set| set.id.as_str())
+    }
+
+    /// The key's revision before this one, `Some(None)` where there was none; `None` where nothing tells.
+    pub fn previous_revision(&self) -> Option<Option<Revision>> {
+        self.previous.map(|previous| Some(Revision(previous)).filter(|previous| previous.0 > 0))
     }
 
     /// Whether this entry replaces `other`, another entry of the same key, for somebody who reads the newest.
@@ -406,6 +419,7 @@ impl Entry {
             provenance: headers.map(Provenance::from_headers).unwrap_or_default(),
             attempt: text("Confhot-Attempt").map(str::to_owned),
             previous: text("Nats-Last-Sequence").and_then(|last| last.parse().ok()),
+            batched: text("Nats-Batch-Id").is_some(),
         }
     }
 }

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::entry::attempt_id;
 use super::tail::Tail;
-use super::{Bucket, BucketError, Entry, InvalidKey, Key, Operation, Revision, by_last, code};
+use super::{Bucket, BucketError, ChangeSet, Entry, InvalidKey, Key, Operation, Revision, by_last, code};
 
 /// Which keys: a key, or one with `*` for a token and `>` for the rest.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -162,6 +162,23 @@ impl Bucket {
     ) -> Result<(), BucketError> {
         let start = DeliverPolicy::ByStartSequence { start_sequence: first.0.max(1) };
         self.each_message(pattern, start, true, each).await
+    }
+
+    /// The members of `set` that match `pattern`, in their order; `near` is the revision of one of them.
+    ///
+    /// # Errors
+    /// [`BucketError`].
+    pub async fn members(&self, pattern: &Pattern, set: &ChangeSet, near: Revision) -> Result<Vec<Entry>, BucketError> {
+        // Members of a set that was stored as one stand side by side.
+        let first = Revision(near.0.saturating_sub(set.members.saturating_sub(1) as u64));
+        let mut members = Vec::new();
+        self.each_since(pattern, first, |entry| {
+            if entry.provenance.set.as_ref() == Some(set) {
+                members.push(entry);
+            }
+        })
+        .await?;
+        Ok(members)
     }
 
     /// The live keys that match, oldest write first, without their bytes. confhot's own are among them only if the

@@ -5,6 +5,7 @@
 mod database;
 mod dev;
 mod feed;
+mod group;
 mod guards;
 mod help;
 mod inspect;
