@@ -241,6 +241,8 @@ pub struct Loader {
     published: HashMap<Key, Published>,
     /// Files to look at again when a server is there, and whether a change of theirs was observed.
     dirty: BTreeMap<PathBuf, bool>,
+    /// Writes of which nobody knows whether they were stored: the revision that each built on, and its digest.
+    sent: HashMap<Key, (u64, Digest)>,
     /// Drift that was told: the head's revision.
     drift: HashMap<Key, Revision>,
     schemas: Schemas,
@@ -339,6 +341,7 @@ impl Loader {
             claims: HashMap::new(),
             published: HashMap::new(),
             dirty: BTreeMap::new(),
+            sent: HashMap::new(),
             drift: HashMap::new(),
             schemas: Schemas::default(),
             checks,
@@ -551,7 +554,21 @@ impl Loader {
 
     /// Reads all that the bucket retains of a key, from the leader.
     async fn read_key(&mut self, key: &Key) -> Result<(), BucketError> {
-        match Published::of_history(&self.bucket.history(key).await?, &self.id) {
+        let history = self.bucket.history(key).await?;
+        if let Some(&(after, digest)) = self.sent.get(key)
+            && let mut since = history.iter().take_while(|entry| entry.revision.0 > after)
+            && since.any(|entry| Published::of_head(entry, &self.id).is_ours(digest))
+        {
+            self.sent.remove(key);
+            // The change was stored, only its acknowledgement was lost: what came after it was meant to.
+            if let Some(path) = self.only_file(key)
+                && self.files.get(&path).is_some_and(|file| file.digest == Some(digest))
+                && let Some(observed) = self.dirty.get_mut(&path)
+            {
+                *observed = false;
+            }
+        }
+        match Published::of_history(&history, &self.id) {
             Some(published) => self.published.insert(key.clone(), published),
             None => self.published.remove(key),
         };

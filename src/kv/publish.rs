@@ -24,7 +24,7 @@ pub enum Expect {
 }
 
 impl Expect {
-    fn sequence(self) -> u64 {
+    pub(crate) fn sequence(self) -> u64 {
         match self {
             Expect::Never => 0,
             Expect::At(revision) => revision.0,

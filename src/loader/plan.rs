@@ -63,6 +63,11 @@ impl Published {
         Some(Published { base, withdrawn, ..Published::of_head(head, source) })
     }
 
+    /// Whether it is what a loader wrote from this same directory, with this digest.
+    pub(super) fn is_ours(&self, digest: Digest) -> bool {
+        self.ours && self.digest == Some(digest)
+    }
+
     /// The key as it is after this loader wrote `size` bytes with `digest`, or a tombstone, as revision `head`.
     pub fn by_us(head: Revision, digest: Option<Digest>, size: usize) -> Published {
         let writer = Some(Writer::Loader);

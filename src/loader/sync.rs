@@ -180,6 +180,9 @@ impl Loader {
             for write in &mut writes {
                 write.provenance.set = set.clone();
             }
+            for write in &writes {
+                self.sent.insert(write.key.clone(), (write.expect.sequence(), write.digest));
+            }
             let mut link = self.bucket.connection().link();
             let outcomes = tokio::select! {
                 outcomes = self.bucket.publish_set(&writes, self.atomic && set.is_some()) => outcomes,
@@ -191,7 +194,7 @@ impl Loader {
             };
             let lost = outcomes.iter().any(|outcome| matches!(outcome, Err(PublishError::Conflict { .. })));
             candidates = Vec::new();
-            for ((candidate, write), outcome) in rest.into_iter().zip(&writes).zip(outcomes) {
+            for ((mut candidate, write), outcome) in rest.into_iter().zip(&writes).zip(outcomes) {
                 // Where one member lost its race, the whole set was refused and is planned again.
                 let again = match &outcome {
                     Err(PublishError::Unconfirmed { .. }) => lost && set.is_some(),
@@ -202,7 +205,10 @@ impl Loader {
                 if again || self.outcome(write, outcome, candidate.observed).is_some() {
                     self.dirty.insert(candidate.path.clone(), candidate.observed);
                     match self.read_key(&candidate.key).await {
-                        Ok(()) => candidates.push(candidate),
+                        Ok(()) => {
+                            candidate.observed = self.dirty.get(&candidate.path).copied().unwrap_or(false);
+                            candidates.push(candidate);
+                        }
                         Err(error) => self.postpone(&candidate.path, candidate.observed, &error),
                     }
                 }
@@ -221,6 +227,9 @@ impl Loader {
         observed: bool,
     ) -> Option<PathBuf> {
         let path = write.provenance.path.as_ref().map(PathBuf::from);
+        if matches!(outcome, Ok(_) | Err(PublishError::Conflict { .. } | PublishError::TooLarge { .. })) {
+            self.sent.remove(&write.key);
+        }
         match outcome {
             Ok(published) => {
                 self.trouble = None;
@@ -266,16 +275,17 @@ impl Loader {
     pub(super) async fn retry(&mut self) {
         let mut dirty: Vec<_> = self.dirty.clone().into_iter().collect();
         dirty.sort_by_key(|(path, _)| after_schemas(path));
-        for (path, observed) in dirty {
+        for (path, mut observed) in dirty {
             if !self.is_connected() {
                 return;
             }
             let key = self.files.get(&path).and_then(|file| file.key.clone());
             // What was known of the key led to the failure, or is old by now.
-            if let Some(key) = key
-                && let Err(error) = self.read_key(&key).await
-            {
-                return self.postpone(&path, observed, &error);
+            if let Some(key) = key {
+                if let Err(error) = self.read_key(&key).await {
+                    return self.postpone(&path, observed, &error);
+                }
+                observed = self.dirty.get(&path).copied().unwrap_or(observed);
             }
             if let Some(candidate) = self.read_candidate(&path, observed) {
                 self.publish(vec![candidate], false).await;

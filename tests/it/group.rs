@@ -154,7 +154,8 @@ async fn the_check_sees_all_that_would_serve_once_for_a_set_and_its_no_is_for_al
     // Both are there before it starts: the check is to see them together then, too.
     put(&bucket, &a, "n = 1").await;
     put(&bucket, &b, "n = 1").await;
-    let seen: Arc<Mutex<Vec<(Option<u64>, Option<u64>)>>> = Arc::default();
+    type Pair = (Option<u64>, Option<u64>);
+    let seen: Arc<Mutex<Vec<Pair>>> = Arc::default();
     let (sink, first, second) = (seen.clone(), a.clone(), b.clone());
     let group = Group::<Numbered>::builder(&bucket, &Pattern::all())
         .check(move |_, new: Arc<Members<Numbered>>| {

@@ -590,6 +590,44 @@ fn a_loader_without_a_server_stops_when_it_is_told_to() {
     server.thaw();
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_save_whose_acknowledgement_was_lost_is_not_put_back_over_a_rollback() {
+    let mut server = Server::start();
+    let scene = Scene::at(server.url());
+    scene.save("a.toml", "n = 1\n");
+    let mut loader = scene.run(&["--timeout", "300ms"]);
+    let store = feed::connect(&server.url()).await.bucket(&scene.bucket).unwrap();
+    let key = feed::key("a");
+    let first = store.head(&key).await.unwrap().unwrap();
+
+    server.freeze();
+    scene.save("a.toml", "n = 2\n");
+    eventually("it has given up on an answer", DEADLINE, || loader.stderr().contains("did not answer").then_some(()));
+    // It is to wake up to a save that was stored, and rolled back, while it heard nothing.
+    loader.signal(Signal::STOP);
+    server.thaw();
+    let stored = loop {
+        match store.head(&key).await.unwrap() {
+            Some(head) if head.revision > first.revision => break head,
+            _ => tokio::time::sleep(Duration::from_millis(2)).await,
+        }
+    };
+    let back = store.publish(&confhot::kv::Write::rollback(&stored, &first)).await.unwrap().revision;
+    loader.signal(Signal::CONT);
+
+    let drift = loader.event("drift");
+    assert_eq!((drift["key"].as_str(), drift["revision"].as_u64()), (Some("a"), Some(back.0)));
+    // It tries again what it takes for unfinished as soon as it is connected anew, and only then what is saved.
+    server.kill9();
+    server.restart();
+    loader.event("connected");
+    scene.save("b.toml", "n = 1\n");
+    loader.wait_event(DEADLINE, published("b"));
+    assert_eq!(store.head(&key).await.unwrap().unwrap().revision, back);
+    scene.save("a.toml", "n = 3\n");
+    loader.wait_event(DEADLINE, published("a"));
+}
+
 /// The loader as somebody who may not read everything: root may, so it becomes `nobody`.
 fn as_nobody(command: &mut Command) {
     use std::os::unix::process::CommandExt as _;
