@@ -57,6 +57,7 @@ complete -c confhot -n "__fish_confhot_needs_command" -f -a "rollback" -d 'Publi
 complete -c confhot -n "__fish_confhot_needs_command" -f -a "watch" -d 'Follow the changes of a bucket as they come'
 complete -c confhot -n "__fish_confhot_needs_command" -f -a "status" -d 'Which instance runs which revision, and which was rejected and why'
 complete -c confhot -n "__fish_confhot_needs_command" -f -a "validate" -d 'Check documents without a server: what the loader would refuse'
+complete -c confhot -n "__fish_confhot_needs_command" -f -a "demo-edit" -d 'Edit a random document again and again, as a person would, to show what happens then'
 complete -c confhot -n "__fish_confhot_needs_command" -f -a "completions" -d 'Write the completions of a shell to stdout'
 complete -c confhot -n "__fish_confhot_needs_command" -f -a "man" -d 'Write the manual: the main page to stdout, or a page for each verb into a directory'
 complete -c confhot -n "__fish_confhot_using_subcommand dev" -l dir -d 'Directory of the documents' -r -F
@@ -351,6 +352,29 @@ json\t''"
 complete -c confhot -n "__fish_confhot_using_subcommand validate" -s q -l quiet -d 'Say errors only'
 complete -c confhot -n "__fish_confhot_using_subcommand validate" -s v -l verbose -d 'Say more; twice for all that the libraries log'
 complete -c confhot -n "__fish_confhot_using_subcommand validate" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c confhot -n "__fish_confhot_using_subcommand demo-edit" -l dir -d 'Directory of the documents' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand demo-edit" -l every -d 'Time between two edits' -r
+complete -c confhot -n "__fish_confhot_using_subcommand demo-edit" -l seed -d 'Edit as the run that said this seed did [default: a random one]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand demo-edit" -l server -d 'NATS servers, separated by commas [env: CONFHOT_SERVER, else NATS_URL] [default: nats://127.0.0.1:4222]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand demo-edit" -l context -d 'A context of the `nats` CLI [env: NATS_CONTEXT] [default: the selected one, where no server is named otherwise]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand demo-edit" -l creds -d 'File with a user JWT and its seed [env: NATS_CREDS]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand demo-edit" -l nkey -d 'File with an nkey seed [env: NATS_NKEY]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand demo-edit" -l tls-ca -d 'Certificates of a private CA, as PEM [env: NATS_CA]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand demo-edit" -l tls-cert -d 'Client certificate, as PEM [env: NATS_CERT]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand demo-edit" -l tls-key -d 'Key of the client certificate, as PEM [env: NATS_KEY]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand demo-edit" -l bucket -d 'The bucket [env: CONFHOT_BUCKET] [default: configs]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand demo-edit" -l timeout -d 'Deadline of a connect and of each request: 5s, 500ms, 1m30s [default: 5s]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand demo-edit" -l format -d 'How answers are written' -r -f -a "text\t''
+json\t''"
+complete -c confhot -n "__fish_confhot_using_subcommand demo-edit" -l color -d 'Colours; `auto` means on a terminal and without NO_COLOR' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c confhot -n "__fish_confhot_using_subcommand demo-edit" -l log-format -d 'How the log on stderr is written' -r -f -a "text\t''
+json\t''"
+complete -c confhot -n "__fish_confhot_using_subcommand demo-edit" -l faults -d 'Make mistakes as well'
+complete -c confhot -n "__fish_confhot_using_subcommand demo-edit" -s q -l quiet -d 'Say errors only'
+complete -c confhot -n "__fish_confhot_using_subcommand demo-edit" -s v -l verbose -d 'Say more; twice for all that the libraries log'
+complete -c confhot -n "__fish_confhot_using_subcommand demo-edit" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c confhot -n "__fish_confhot_using_subcommand completions" -l server -d 'NATS servers, separated by commas [env: CONFHOT_SERVER, else NATS_URL] [default: nats://127.0.0.1:4222]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand completions" -l context -d 'A context of the `nats` CLI [env: NATS_CONTEXT] [default: the selected one, where no server is named otherwise]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand completions" -l creds -d 'File with a user JWT and its seed [env: NATS_CREDS]' -r -F

@@ -16,7 +16,8 @@ use confhot::kv::{Connect, Credentials};
 use jiff::SignedDuration;
 
 use crate::commands::{
-    completions, delete, dev, diff, get, history, keys, loader, man, put, rollback, serve, status, validate, watch,
+    completions, delete, demo_edit, dev, diff, get, history, keys, loader, man, put, rollback, serve, status, validate,
+    watch,
 };
 use context::Context;
 
@@ -72,6 +73,7 @@ pub(crate) enum Verb {
     Watch(watch::Args),
     Status(status::Args),
     Validate(validate::Args),
+    DemoEdit(demo_edit::Args),
     Completions(completions::Args),
     Man(man::Args),
 }
@@ -80,7 +82,7 @@ impl Verb {
     /// Whether it runs until it is told to stop, and then drains.
     pub(crate) fn is_daemon(&self) -> bool {
         match self {
-            Verb::Dev(_) | Verb::Loader(_) | Verb::Serve(_) | Verb::Watch(_) => true,
+            Verb::Dev(_) | Verb::Loader(_) | Verb::Serve(_) | Verb::Watch(_) | Verb::DemoEdit(_) => true,
             Verb::Status(args) => args.watch,
             _ => false,
         }

@@ -3,6 +3,7 @@
 mod check;
 pub(crate) mod completions;
 pub(crate) mod delete;
+pub(crate) mod demo_edit;
 pub(crate) mod dev;
 pub(crate) mod diff;
 pub(crate) mod get;
@@ -77,6 +78,7 @@ pub(crate) async fn run(session: &Session, verb: Verb) -> anyhow::Result<Outcome
         Verb::Watch(args) => watch::run(session, args).await,
         Verb::Status(args) => status::run(session, args).await,
         Verb::Validate(args) => validate::run(session, args).await,
+        Verb::DemoEdit(args) => demo_edit::run(session, args).await,
         Verb::Completions(args) => completions::run(session, &args),
         Verb::Man(args) => man::run(session, &args),
     }

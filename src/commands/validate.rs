@@ -173,6 +173,13 @@ fn tell(session: &Session, file: &File) -> anyhow::Result<()> {
     })
 }
 
+/// The documents below `dir` that can be looked at, in the order of their names.
+pub(super) fn documents(dir: &Path) -> Vec<(PathBuf, Format)> {
+    let mut files = Vec::new();
+    search(dir, &mut files, &mut Vec::new());
+    files.into_iter().filter_map(|file| Some((file.path, file.format?))).collect()
+}
+
 /// Finds the documents at `path`, in the order of their names.
 fn search(path: &Path, files: &mut Vec<File>, unreadable: &mut Vec<(PathBuf, io::Error)>) {
     match fs::metadata(path) {

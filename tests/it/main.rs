@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod database;
+mod demo_edit;
 mod dev;
 mod feed;
 mod group;
