@@ -6,6 +6,49 @@ set shell := ["bash", "-euo", "pipefail", "-c"]
 @default:
     just --list --unsorted
 
+alias help := default
+
+# The demo in Docker: build its image, start all of it, in the background
+[group("demo")]
+start: build up
+
+# Build the image of the demo
+[group("demo")]
+build: (compose "build" "loader")
+
+# Start the demo; its documents are in ./configs, or in CONFHOT_CONFIGS
+[group("demo")]
+up: (compose "up" "--detach" "--no-build")
+    @echo "just logs follows what happens; just down ends it"
+
+# Follow what the demo says: just logs, just logs service1
+[group("demo")]
+logs *services: (compose "logs" "--follow" "--tail" "100" services)
+
+# Stop and start what runs, or a part of it
+[group("demo")]
+restart *services: (compose "restart" services)
+
+# Stop the demo and remove its containers and networks; what it stored stays
+[group("demo")]
+down: (compose "down" "--remove-orphans")
+
+# As down, and remove what it stored and the images that were built for it
+[group("demo")]
+clean: (compose "down" "--remove-orphans" "--volumes")
+    docker image rm --force confhot:local
+    docker image prune --force --filter label=confhot.stage=build
+
+# Anything else of Docker Compose: just compose ps
+[group("demo")]
+compose *args:
+    @if docker compose version >/dev/null 2>&1; then docker compose {{ args }}; else docker-compose {{ args }}; fi
+
+# The demo, tested: built, started, edited, broken, taken down
+[group("demo")]
+demo-test:
+    cargo test --test it -- --ignored --nocapture compose::
+
 # The product, running here: a private nats-server, the loader on configs/, a sample service for each document
 dev *args:
     cargo run --release -- dev {{ args }}

@@ -2,6 +2,7 @@
 //! tests share a server.
 #![allow(clippy::unwrap_used)]
 
+mod compose;
 mod database;
 mod demo_edit;
 mod dev;
