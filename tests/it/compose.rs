@@ -7,6 +7,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use confhot::child;
+use confhot::document::{Document, Format};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -169,6 +170,40 @@ impl Drop for Stack {
         let down = self.run("just", &["compose", "down", "--volumes", "--remove-orphans"], 2 * HEALTHY);
         if let Err(error) = down {
             eprintln!("{error}");
+        }
+    }
+}
+
+/// What the schemas of Docker Compose 2 and of docker-compose 1.29 both have, as far as it is used.
+#[test]
+fn the_compose_file_has_only_what_both_generations_of_compose_read() {
+    let text = std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("docker-compose.yml")).unwrap();
+    let file = Document::parse(text.into(), Format::Yaml).unwrap().into_value();
+    let keys = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>();
+    let strays = |value: &Value, known: &str| -> Vec<String> {
+        let known: Vec<_> = known.split(' ').collect();
+        keys(value).into_iter().filter(|key| !key.starts_with("x-") && !known.contains(&key.as_str())).collect()
+    };
+
+    assert_eq!(strays(&file, "services volumes"), [""; 0]);
+    assert_eq!(keys(&file["services"]), CONTAINERS.map(str::to_owned).into());
+    for (name, service) in file["services"].as_object().unwrap() {
+        let known = "build cap_add cap_drop command depends_on entrypoint environment healthcheck hostname image logging ports \
+                     read_only restart security_opt stop_grace_period stop_signal tmpfs user volumes";
+        assert_eq!(strays(service, known), [""; 0], "{name}");
+        assert_eq!(service["read_only"], true, "{name}");
+        assert_eq!(service["restart"], "unless-stopped", "{name}");
+        if let Some(probe) = service.get("healthcheck") {
+            // `start_interval` is of the newer one alone.
+            assert_eq!(strays(probe, "interval retries test timeout"), [""; 0], "{name}");
+        }
+        for (needed, how) in service.get("depends_on").and_then(Value::as_object).into_iter().flatten() {
+            assert!(file["services"].get(needed).is_some(), "{name} needs {needed}");
+            let asked = if UNASKED.contains(&needed.as_str()) { "service_started" } else { "service_healthy" };
+            assert_eq!(*how, json!({"condition": asked}), "{name} needs {needed}");
+        }
+        for port in service.get("ports").and_then(Value::as_array).into_iter().flatten() {
+            assert!(port.as_str().unwrap().starts_with("127.0.0.1:"), "{name}: {port}");
         }
     }
 }
