@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod compose;
+mod concept;
 mod database;
 mod demo_edit;
 mod dev;
