@@ -16,13 +16,14 @@ RUN mkdir -p src benches tests/it \
 COPY src src
 # COPY keeps the time of each file, which may be older than what was built from the sources that do nothing.
 RUN touch src/lib.rs src/main.rs && cargo build --release --locked
-# By which `just clean` finds what the classic builder leaves of this stage.
+# By which `just clean` finds what the classic builder leaves of this stage, and of former builds.
 LABEL confhot.stage=build
 
 FROM debian:bookworm-slim
 LABEL org.opencontainers.image.title="confhot" \
       org.opencontainers.image.description="Gets a changed configuration file into every running service" \
-      org.opencontainers.image.licenses="MIT OR Apache-2.0"
+      org.opencontainers.image.licenses="MIT OR Apache-2.0" \
+      confhot.stage="image"
 COPY --from=build /src/target/release/confhot /usr/local/bin/confhot
 USER 1000:1000
 ENTRYPOINT ["confhot"]

@@ -37,7 +37,7 @@ down: (compose "down" "--remove-orphans")
 [group("demo")]
 clean: (compose "down" "--remove-orphans" "--volumes")
     docker image rm --force confhot:local
-    docker image prune --force --filter label=confhot.stage=build
+    docker image prune --force --filter label=confhot.stage
 
 # Anything else of Docker Compose: just compose ps
 [group("demo")]
