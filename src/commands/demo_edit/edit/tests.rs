@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
 use confhot::document::Format;
+use confhot::schema::Schema;
 
 use super::*;
 
@@ -12,6 +13,16 @@ fn demo() -> Vec<Document> {
         document(include_bytes!("../../../../configs/service2.yaml"), Format::Yaml),
         document(include_bytes!("../../../../configs/service3.json"), Format::Json),
     ]
+}
+
+/// What each of them must look like.
+fn schemas() -> [Schema; 3] {
+    let texts: [&'static [u8]; 3] = [
+        include_bytes!("../../../../configs/service1.schema.json"),
+        include_bytes!("../../../../configs/service2.schema.json"),
+        include_bytes!("../../../../configs/service3.schema.json"),
+    ];
+    texts.map(|text| Schema::parse(Bytes::from_static(text)).unwrap())
 }
 
 /// Carries out `count` edits, and shows each with what stood before it: the file, and its last content without a mistake.
@@ -49,6 +60,7 @@ fn a_seed_decides_all_edits_and_another_one_decides_differently() {
 #[test]
 fn without_faults_every_edit_is_a_valid_document_that_differs_in_the_one_value_it_names() {
     let mut seen: BTreeMap<String, usize> = BTreeMap::new();
+    let schemas = schemas();
     edit_many(1, 1000, false, |edit, before, good| {
         let What::Set { at, before: old, after } = &edit.what else { panic!("{edit:?}") };
         let edited = Document::parse(edit.bytes.clone(), good.format()).unwrap();
@@ -59,6 +71,8 @@ fn without_faults_every_edit_is_a_valid_document_that_differs_in_the_one_value_i
         let mut wanted = good.value().clone();
         *wanted.pointer_mut(&pointer).unwrap() = after.clone();
         assert_eq!(*edited.value(), wanted);
+        let violations = schemas[edit.which].check(&edited);
+        assert!(violations.is_empty(), "{violations:?}");
 
         // All but one line is as it was: comments, blank lines, order.
         let lines = |bytes: &Bytes| std::str::from_utf8(bytes).unwrap().lines().map(str::to_owned).collect::<Vec<_>>();
