@@ -92,6 +92,8 @@ fn a_file_that_is_replaced_by_an_older_one_is_published_and_applied() {
     chain.save("n = 1\n", SystemTime::UNIX_EPOCH + Duration::from_secs(9));
     chain.save("n = 2\n", SystemTime::UNIX_EPOCH);
     chain.applied("n = 2\n");
+    let digest = confhot::document::Digest::of(b"n = 2\n").to_string();
+    chain.loader.wait_event(DEADLINE, |event| event["event"] == "published" && event["digest"] == digest);
     assert_eq!(chain.loader.events().iter().filter(|event| event["event"] == "published").count(), 3);
 }
 
