@@ -7,6 +7,7 @@ mod concept;
 mod database;
 mod demo_edit;
 mod dev;
+mod editors;
 mod feed;
 mod group;
 mod guards;
