@@ -169,6 +169,7 @@ Register-ArgumentCompleter -Native -CommandName 'confhot' -ScriptBlock {
             break
         }
         'confhot;put' {
+            [CompletionResult]::new('--set', '--set', [CompletionResultType]::ParameterName, 'Publish these documents, and those in these directories, as one: all of them or none; their keys are their names')
             [CompletionResult]::new('--as', '--as', [CompletionResultType]::ParameterName, 'The document''s format: toml, json or yaml')
             [CompletionResult]::new('--expect', '--expect', [CompletionResultType]::ParameterName, 'Compare and set: only if the key is at this revision; 0 means that it has no live value')
             [CompletionResult]::new('--message', '--message', [CompletionResultType]::ParameterName, 'Why, for the history')
@@ -303,6 +304,7 @@ Register-ArgumentCompleter -Native -CommandName 'confhot' -ScriptBlock {
             [CompletionResult]::new('--format', '--format', [CompletionResultType]::ParameterName, 'How answers are written')
             [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'Colours; `auto` means on a terminal and without NO_COLOR')
             [CompletionResult]::new('--log-format', '--log-format', [CompletionResultType]::ParameterName, 'How the log on stderr is written')
+            [CompletionResult]::new('--set', '--set', [CompletionResultType]::ParameterName, 'Take back all that was published as one with the key''s head, as one')
             [CompletionResult]::new('-y', '-y', [CompletionResultType]::ParameterName, 'Do not ask')
             [CompletionResult]::new('--yes', '--yes', [CompletionResultType]::ParameterName, 'Do not ask')
             [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Say errors only')

@@ -825,12 +825,16 @@ _confhot() {
             return 0
             ;;
         confhot__subcmd__put)
-            opts="-q -v -h --as --expect --message --force --validate-with --validate-timeout --wait --instances --rollback-on-reject --server --context --creds --nkey --tls-ca --tls-cert --tls-key --bucket --timeout --format --color --quiet --verbose --log-format --help"
+            opts="-q -v -h --set --as --expect --message --force --validate-with --validate-timeout --wait --instances --rollback-on-reject --server --context --creds --nkey --tls-ca --tls-cert --tls-key --bucket --timeout --format --color --quiet --verbose --log-format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --set)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --as)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -915,7 +919,7 @@ _confhot() {
             return 0
             ;;
         confhot__subcmd__rollback)
-            opts="-y -q -v -h --message --yes --wait --instances --server --context --creds --nkey --tls-ca --tls-cert --tls-key --bucket --timeout --format --color --quiet --verbose --log-format --help"
+            opts="-y -q -v -h --message --set --yes --wait --instances --server --context --creds --nkey --tls-ca --tls-cert --tls-key --bucket --timeout --format --color --quiet --verbose --log-format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -161,6 +161,7 @@ json\t''"
 complete -c confhot -n "__fish_confhot_using_subcommand get" -s q -l quiet -d 'Say errors only'
 complete -c confhot -n "__fish_confhot_using_subcommand get" -s v -l verbose -d 'Say more; twice for all that the libraries log'
 complete -c confhot -n "__fish_confhot_using_subcommand get" -s h -l help -d 'Print help'
+complete -c confhot -n "__fish_confhot_using_subcommand put" -l set -d 'Publish these documents, and those in these directories, as one: all of them or none; their keys are their names' -r -F
 complete -c confhot -n "__fish_confhot_using_subcommand put" -l as -d 'The document\'s format: toml, json or yaml' -r
 complete -c confhot -n "__fish_confhot_using_subcommand put" -l expect -d 'Compare and set: only if the key is at this revision; 0 means that it has no live value' -r
 complete -c confhot -n "__fish_confhot_using_subcommand put" -l message -d 'Why, for the history' -r
@@ -288,6 +289,7 @@ always\t''
 never\t''"
 complete -c confhot -n "__fish_confhot_using_subcommand rollback" -l log-format -d 'How the log on stderr is written' -r -f -a "text\t''
 json\t''"
+complete -c confhot -n "__fish_confhot_using_subcommand rollback" -l set -d 'Take back all that was published as one with the key\'s head, as one'
 complete -c confhot -n "__fish_confhot_using_subcommand rollback" -s y -l yes -d 'Do not ask'
 complete -c confhot -n "__fish_confhot_using_subcommand rollback" -s q -l quiet -d 'Say errors only'
 complete -c confhot -n "__fish_confhot_using_subcommand rollback" -s v -l verbose -d 'Say more; twice for all that the libraries log'

@@ -137,6 +137,14 @@ pub(crate) enum No {
     Unusable { key: Key, revision: Revision, error: ParseError },
     #[error("{key}@{revision} is not what is allowed today: {error}")]
     Outlawed { key: Key, revision: Revision, error: ParseError },
+    #[error("{0}")]
+    Problem(String),
+    #[error("{key}@{revision} is of no change set")]
+    Lone { key: Key, revision: Revision },
+    #[error("{key} was published in the same change set as revision {revision}, and has changed since")]
+    Overtaken { key: Key, revision: Revision },
+    #[error("the bucket {bucket} cannot store several documents as one")]
+    NotAsOne { bucket: String },
     #[error("{document}: {reason}")]
     Refused { document: String, reason: String },
     #[error("{document}: {suspicion}")]
@@ -284,7 +292,11 @@ fn hint_of_no(no: &No) -> Option<String> {
         }
         No::Suspicious { .. } => "--force publishes it all the same".into(),
         No::Invalid { error, .. } if error.is_empty() => "--force publishes an empty document".into(),
-        No::Invalid { .. } | No::Refused { .. } => return None,
+        No::NotAsOne { .. } => {
+            "it takes nats-server 2.12, and `allow_atomic` on the bucket; or publish them one by one".into()
+        }
+        No::Overtaken { key, .. } => format!("`confhot rollback {key}` takes back this one alone"),
+        No::Invalid { .. } | No::Refused { .. } | No::Problem(_) | No::Lone { .. } => return None,
     })
 }
 

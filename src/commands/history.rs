@@ -19,7 +19,7 @@ With --format json, a line a revision:
 {\"key\",\"revision\",\"operation\":\"put\"|\"delete\",\"created\",\"writer\",\"author\",\"commit\",\"message\",
 \"digest\",\"size\",\"format\",\"set\"}, and for the head \"applied\" and \"rejected\", counts of live instances.
 `size` is in bytes; `digest` is null for a delete; `set` is null, or {\"id\",\"members\"} where documents were \
-changed together. What another client wrote has no provenance: null.
+changed together: `confhot rollback KEY --set` takes them back together. What another client wrote has no provenance: null.
 
 Exit codes:
   0  here it is
@@ -110,29 +110,22 @@ pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome
         }
         return Ok(Outcome::Yes);
     }
-    let rows: Vec<_> = history
-        .iter()
-        .map(|entry| {
-            let from = &entry.provenance;
-            let known = |text: Option<&str>| text.unwrap_or("-").to_owned();
-            let (size, format) = match entry.operation {
-                Operation::Put => (entry.size.to_string(), from.format.map_or("-".into(), |format| format.to_string())),
-                Operation::Delete => ("deleted".into(), "-".into()),
-            };
-            [
-                entry.revision.to_string(),
-                format!("{:.0}", entry.created),
-                known(from.writer.as_ref().map(Writer::as_str)),
-                size,
-                format,
-                known(from.author.as_deref()),
-                known(from.commit.as_deref().map(|commit| commit.get(..10).unwrap_or(commit))),
-                from.message.clone().unwrap_or_default(),
-            ]
-        })
-        .collect();
-    let head = ["REVISION", "CREATED", "WRITER", "SIZE", "FORMAT", "AUTHOR", "COMMIT", "MESSAGE"];
-    session.out.table(head, &rows)?;
+    // A column for the few keys that have use of it.
+    if history.iter().any(|entry| entry.provenance.set.is_some()) {
+        let rows: Vec<_> = history
+            .iter()
+            .map(|entry| {
+                let [revision, created, writer, size, format, author, commit, message] = cells(entry);
+                let set = entry.provenance.set.as_ref();
+                let set = set.map(|set| format!("{} of {}", set.id.get(..8).unwrap_or(&set.id), set.members));
+                [revision, created, writer, size, format, author, commit, set.unwrap_or("-".into()), message]
+            })
+            .collect();
+        let [revision, created, writer, size, format, author, commit, message] = HEAD;
+        session.out.table([revision, created, writer, size, format, author, commit, "SET", message], &rows)?;
+    } else {
+        session.out.table(HEAD, &history.iter().map(cells).collect::<Vec<_>>())?;
+    }
     if let Instances { applied: Some(applied), rejected: Some(rejected) } = instances
         && applied + rejected > 0
     {
@@ -141,4 +134,26 @@ pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome
         session.out.line(&format!("revision {newest} is applied by {applied} instance{plural}{also}"))?;
     }
     Ok(Outcome::Yes)
+}
+
+const HEAD: [&str; 8] = ["REVISION", "CREATED", "WRITER", "SIZE", "FORMAT", "AUTHOR", "COMMIT", "MESSAGE"];
+
+/// A row of the table.
+fn cells(entry: &Entry) -> [String; 8] {
+    let from = &entry.provenance;
+    let known = |text: Option<&str>| text.unwrap_or("-").to_owned();
+    let (size, format) = match entry.operation {
+        Operation::Put => (entry.size.to_string(), from.format.map_or("-".into(), |format| format.to_string())),
+        Operation::Delete => ("deleted".into(), "-".into()),
+    };
+    [
+        entry.revision.to_string(),
+        format!("{:.0}", entry.created),
+        known(from.writer.as_ref().map(Writer::as_str)),
+        size,
+        format,
+        known(from.author.as_deref()),
+        known(from.commit.as_deref().map(|commit| commit.get(..10).unwrap_or(commit))),
+        from.message.clone().unwrap_or_default(),
+    ]
 }

@@ -5,14 +5,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use confhot::kv::{Bucket, Key, Revision, Settings};
+use confhot::kv::{Bucket, Settings};
 use confhot::loader::{Check, Event, Loader, Options};
-use confhot::wait::{Fate, Verdict};
 use indicatif::{ProgressBar, ProgressDrawTarget};
 use serde_json::{Value, json};
 
 use super::check::ValidateWith;
-use super::{Outcome, Session, wait};
+use super::wait::{self, Stood};
+use super::{Outcome, Session};
 use crate::cli::duration;
 use crate::output::{Output, milliseconds};
 
@@ -112,7 +112,7 @@ pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome
     let connection = bucket.connection().clone();
     let outcome = if once {
         let mut waiting = args.waiting.begin(&bucket, None).await?;
-        let (mut tell, stood) = (teller(output), Stood::default());
+        let (mut tell, stood) = (teller(output), Left::default());
         let noted = stood.clone();
         let loader = Loader::open(bucket.clone(), options, move |event| {
             noted.note(event);
@@ -141,22 +141,20 @@ pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome
     Ok(outcome)
 }
 
-/// Where a single sync left each key that has a file here.
+/// Where a single sync left each key that has a file here: also what was there before this run is waited for.
 #[derive(Clone, Default)]
-struct Stood(Arc<Mutex<Vec<(Key, Revision, bool)>>>);
+struct Left(Arc<Mutex<Vec<Stood>>>);
 
-impl Stood {
+impl Left {
     fn note(&self, event: &Event) {
         let stood = match event {
-            Event::Published { key, revision, .. } => (key.clone(), *revision, true),
-            Event::Unchanged { key, revision, .. } => (key.clone(), *revision, false),
+            Event::Published { key, revision, digest, .. } => Stood::new(key.clone(), *revision, *digest, true),
+            Event::Unchanged { key, revision, digest, .. } => Stood::new(key.clone(), *revision, *digest, false),
             _ => return,
         };
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(stood);
     }
 
-    /// Waits until every instance runs what the directory holds, what was there before this run included; takes back
-    /// what this run published, all of it, where an instance rejected some of it and that was asked for.
     async fn wait(
         &self,
         session: &Session,
@@ -165,39 +163,12 @@ impl Stood {
         roll_back: bool,
     ) -> anyhow::Result<Outcome> {
         let stood = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        // Schemas are read by whoever checks, and applied by nobody.
-        let stood: Vec<_> = stood.into_iter().filter(|(key, ..)| !key.is_own()).collect();
-        let targets: Vec<_> = stood.iter().map(|(key, revision, _)| (key.clone(), *revision)).collect();
-        let waited = waiting.applied(session, &targets).await;
-        let out = &session.out;
-        let nobody = waited.verdict == Verdict::Nobody && waited.members.is_empty();
-        if !out.is_json() {
-            if !waited.unread.is_empty() {
-                let keys: Vec<_> = waited.unread.iter().map(Key::to_string).collect();
-                out.note(&format!("no live instance follows {}", keys.join(", ")));
-            }
-            if !nobody {
-                wait::tell(session, &waited)?;
-            }
-        }
-        let mut back = Vec::new();
-        if roll_back && waited.verdict == Verdict::Rejected {
-            let published: Vec<_> =
-                stood.iter().filter(|(.., new)| *new).map(|(key, revision, _)| (key.clone(), *revision)).collect();
-            back = waiting.roll_back(session, bucket, &published, &wait::why(&waited)).await;
-        }
-        if out.is_json() {
-            let mut lists = wait::lists(&waited, |member| match &member.fate {
-                Fate::Rejected(reason) => json!({"key": member.key, "instance": member.instance, "reason": reason}),
-                _ => json!({"key": member.key, "instance": member.instance}),
-            });
+        let (outcome, mut lists) = waiting.settle(session, bucket, &stood, roll_back).await?;
+        if session.out.is_json() {
             lists.insert("event".into(), "waited".into());
-            lists.insert("unread".into(), json!(waited.unread));
-            lists.insert("rolled_back".into(), back.iter().map(|(key, _)| json!(key)).collect());
-            out.json(&lists)?;
+            session.out.json(&lists)?;
         }
-        // A key that nobody reads fails nothing, and so do all of them.
-        if nobody && !waiting.wants_some() { Ok(Outcome::Yes) } else { Ok(wait::outcome(&waited)) }
+        Ok(outcome)
     }
 }
 

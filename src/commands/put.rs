@@ -1,5 +1,7 @@
 //! `confhot put`
 
+mod set;
+
 use std::path::PathBuf;
 
 use bytes::Bytes;
@@ -30,6 +32,7 @@ Examples:
   confhot put service1 service1.toml --expect 42    # only if nobody changed it since
   confhot put service1 service1.toml --expect 0     # only if it has no value
   confhot put service1 service1.toml --wait 30s --rollback-on-reject
+  confhot put --set service1.toml billing/    # all of them as one change set, or none
 
 Without --expect the last writer wins.
 
@@ -39,6 +42,8 @@ revision; with 1 on the first rejection, when something newer came, or when the 
 With --format json: {\"key\",\"revision\",\"unchanged\"}. `revision` is the new one, or the head's where nothing changed.
 With --wait also {\"applied\":[instance],\"rejected\":[{\"instance\",\"reason\"}],\"missing\":[instance],\
 \"left\":[instance],\"rolled_back_to\"}.
+With --set: {\"set\":{\"id\",\"members\"},\"documents\":[{\"key\",\"revision\",\"unchanged\"}]}; `set` is null where fewer than two
+changed. With --wait the lists are as those of `loader --once --wait`. It needs a server from 2.12 on.
 
 Exit codes:
   0  stored, or unchanged
@@ -46,10 +51,14 @@ Exit codes:
   2  trouble")]
 pub(crate) struct Args {
     /// The key: `service1`, `billing.api`
-    key: Key,
+    #[arg(required_unless_present = "set")]
+    key: Option<Key>,
     /// The document; `-`, or none, is stdin
     #[arg(value_name = "FILE|-")]
     file: Option<PathBuf>,
+    /// Publish these documents, and those in these directories, as one: all of them or none; their keys are their names
+    #[arg(long, value_name = "DIR|FILE", num_args = 1.., conflicts_with_all = ["key", "file", "as", "expect"])]
+    set: Vec<PathBuf>,
     /// The document's format: toml, json or yaml
     #[arg(long = "as", value_name = "FORMAT")]
     r#as: Option<Format>,
@@ -74,17 +83,14 @@ pub(crate) struct Args {
 /// How often a race is run again where the last writer is to win.
 const TRIES: usize = 8;
 
-pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome> {
+pub(crate) async fn run(session: &Session, mut args: Args) -> anyhow::Result<Outcome> {
+    let Some(key) = args.key.take() else { return set::run(session, args).await };
     let file = args.file.unwrap_or_else(|| "-".into());
     let bytes = read(&file)?;
-    let mut provenance = Provenance::by(Writer::Put);
-    provenance.read_at = Some(Timestamp::now());
-    provenance.author = session.author();
-    provenance.message = args.message;
+    let mut provenance = provenance(session, args.message);
     provenance.path = (file.as_os_str() != "-").then(|| file.display().to_string());
 
     let bucket = session.bucket().await?;
-    let key = args.key;
     let mut head = head(&bucket, &key).await?;
     let format = match args.r#as.or_else(|| format_of(&file)) {
         None => before(&bucket, head.as_ref()).await?,
@@ -133,6 +139,15 @@ pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome
         }
         head = self::head(&bucket, &key).await?;
     }
+}
+
+/// Who publishes, when, and why.
+fn provenance(session: &Session, message: Option<String>) -> Provenance {
+    let mut provenance = Provenance::by(Writer::Put);
+    provenance.read_at = Some(Timestamp::now());
+    provenance.author = session.author();
+    provenance.message = message;
+    provenance
 }
 
 /// What makes the document look like an accident beside the head; one that cannot be read has no keys.

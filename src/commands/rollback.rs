@@ -1,5 +1,7 @@
 //! `confhot rollback`
 
+mod set;
+
 use confhot::diff;
 use confhot::kv::{Bucket, Entry, Key, Operation, Write, rollback};
 
@@ -20,9 +22,12 @@ Examples:
   confhot rollback service1
   confhot rollback service1 42 --message 'orders fail since 43'
   confhot rollback service1 @~2 --yes
+  confhot rollback service1 --set                  all that was published as one with it
 
 The diff goes to stderr. With --format json: {\"key\",\"revision\",\"unchanged\"}, and with --wait as `put --wait`.
 `revision` is the new one, or the head's where it holds those bytes already.
+With --set: {\"set\":{\"id\",\"members\"},\"documents\":[{\"key\",\"revision\",\"rolled_back_to\"}]}. A key that the change set
+had made is deleted. Where somebody has changed one of them since, none is taken back.
 
 Exit codes:
   0  rolled back, or unchanged
@@ -37,6 +42,9 @@ pub(crate) struct Args {
     /// Why, for the history
     #[arg(long, value_name = "TEXT")]
     message: Option<String>,
+    /// Take back all that was published as one with the key's head, as one
+    #[arg(long, conflicts_with = "revision")]
+    set: bool,
     /// Do not ask
     #[arg(short, long)]
     yes: bool,
@@ -45,7 +53,10 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome> {
-    let Args { key, revision, message, yes, waiting } = args;
+    if args.set {
+        return set::run(session, args).await;
+    }
+    let Args { key, revision, message, yes, waiting, .. } = args;
     let bucket = session.bucket().await?;
     let history = bucket.history(&key).await?;
     let Some(head) = history.first() else { return Err(absent(&bucket, &key).await) };

@@ -11,7 +11,7 @@ use confhot::schema::{Schema, Violation};
 use serde::Serialize;
 use serde_json::json;
 
-use super::check::ValidateWith;
+use super::check::{Check, ValidateWith};
 use super::{Outcome, Session, located};
 use crate::output::plain;
 
@@ -46,10 +46,10 @@ pub(crate) struct Args {
 }
 
 /// A file to check, and the directory that its key is counted from.
-struct File {
-    path: PathBuf,
+pub(super) struct File {
+    pub(super) path: PathBuf,
     root: PathBuf,
-    key: Option<Key>,
+    pub(super) key: Option<Key>,
     format: Option<Format>,
     errors: Vec<Problem>,
 }
@@ -83,36 +83,12 @@ impl From<ParseError> for Problem {
 }
 
 pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome> {
-    let mut files = Vec::new();
-    let mut unreadable = Vec::new();
-    for path in &args.paths {
-        search(path, &mut files, &mut unreadable);
-    }
-    claim(&mut files);
-    let check = args.validate.check()?;
+    let (files, unreadable) = check(&args.paths, args.validate.check()?.as_ref()).await;
+    let checked = files.len() + unreadable.iter().filter(|(.., found)| *found).count();
     let mut invalid = 0;
-    let checked = files.len();
-    let schemas = schemas(&mut files);
-    for mut file in files {
-        match file.parsed() {
-            Ok(Some(document)) => {
-                let schema = file.key.as_ref().and_then(|key| schemas.get(&(file.root.clone(), key.schema()?)));
-                file.errors.extend(schema.into_iter().flat_map(|schema| schema.check(&document)).map(Problem::from));
-                if let (Some(check), Some(key), []) = (&check, &file.key, &file.errors[..])
-                    && !key.is_own()
-                {
-                    let answer = check.ask(key, Some(&file.path), document.bytes().clone()).await;
-                    file.errors.extend(answer.err().map(Problem::whole));
-                }
-            }
-            Ok(None) => {}
-            Err(error) => {
-                unreadable.push((file.path, error));
-                continue;
-            }
-        }
+    for (file, _) in &files {
         invalid += usize::from(!file.errors.is_empty());
-        tell(session, &file)?;
+        tell(session, file)?;
     }
     session.out.flush()?;
     let documents = if checked == 1 { "1 document".into() } else { format!("{checked} documents") };
@@ -121,9 +97,7 @@ pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome
         (_, 0) => session.out.note(&format!("{documents}, none invalid")),
         _ => session.out.note(&format!("{documents}, {invalid} invalid")),
     }
-    let mut trouble = unreadable
-        .into_iter()
-        .map(|(path, error)| anyhow::Error::new(error).context(format!("cannot read {}", path.display())));
+    let mut trouble = unreadable.into_iter().map(cannot_read);
     let last = trouble.next_back();
     trouble.for_each(|error| session.out.error(&error, None));
     match last {
@@ -133,7 +107,61 @@ pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome
     }
 }
 
+/// A path that could not be read, why, and whether it was found to be a document.
+pub(super) type Unreadable = (PathBuf, io::Error, bool);
+
+/// The error that a path is which could not be read.
+pub(super) fn cannot_read((path, error, _): Unreadable) -> anyhow::Error {
+    anyhow::Error::new(error).context(format!("cannot read {}", path.display()))
+}
+
+/// The documents and schemas at `paths`, what each holds, and what is wrong with it by all that can be said here: its
+/// name, its syntax, the schema that lies with it, the operator's own check.
+pub(super) async fn check(
+    paths: &[PathBuf],
+    check: Option<&Check>,
+) -> (Vec<(File, Option<Document>)>, Vec<Unreadable>) {
+    let mut files = Vec::new();
+    let mut missed = Vec::new();
+    for path in paths {
+        search(path, &mut files, &mut missed);
+    }
+    let mut unreadable: Vec<_> = missed.into_iter().map(|(path, error)| (path, error, false)).collect();
+    claim(&mut files);
+    let schemas = schemas(&mut files);
+    let mut checked = Vec::new();
+    for mut file in files {
+        let document = match file.parsed() {
+            Ok(document) => document,
+            Err(error) => {
+                unreadable.push((file.path, error, true));
+                continue;
+            }
+        };
+        if let Some(document) = &document {
+            let schema = file.key.as_ref().and_then(|key| schemas.get(&(file.root.clone(), key.schema()?)));
+            file.errors.extend(schema.into_iter().flat_map(|schema| schema.check(document)).map(Problem::from));
+            if let (Some(check), Some(key), []) = (check, &file.key, &file.errors[..])
+                && !key.is_own()
+            {
+                let answer = check.ask(key, Some(&file.path), document.bytes().clone()).await;
+                file.errors.extend(answer.err().map(Problem::whole));
+            }
+        }
+        checked.push((file, document));
+    }
+    (checked, unreadable)
+}
+
 impl File {
+    /// What is wrong with it, a line each.
+    pub(super) fn problems(&self) -> impl Iterator<Item = String> + '_ {
+        self.errors.iter().map(|Problem { line, column, at, reason }| {
+            let at = at.as_ref().map_or(String::new(), |at| format!("{at}: "));
+            located(&self.path.display().to_string(), *line, *column, &format!("{at}{reason}"))
+        })
+    }
+
     /// What it holds, if that can be said; what is wrong with it is noted.
     fn parsed(&mut self) -> io::Result<Option<Document>> {
         let Some(format) = self.format else { return Ok(None) };
@@ -162,15 +190,12 @@ fn schemas(files: &mut [File]) -> BTreeMap<(PathBuf, Key), Schema> {
 }
 
 fn tell(session: &Session, file: &File) -> anyhow::Result<()> {
-    let path = file.path.display().to_string();
     if session.out.is_json() {
+        let path = file.path.display().to_string();
         let valid = file.errors.is_empty();
         return session.out.json(&json!({ "path": path, "key": file.key, "valid": valid, "errors": file.errors }));
     }
-    file.errors.iter().try_for_each(|Problem { line, column, at, reason }| {
-        let at = at.as_ref().map_or(String::new(), |at| format!("{at}: "));
-        session.out.line(&plain(&located(&path, *line, *column, &format!("{at}{reason}"))))
-    })
+    file.problems().try_for_each(|problem| session.out.line(&plain(&problem)))
 }
 
 /// The documents below `dir` that can be looked at, in the order of their names.

@@ -4,12 +4,13 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use confhot::document::Digest;
 use confhot::kv::{Bucket, ChangeSet, Entry, Key, Operation, Revision, Status, Write, rollback};
 use confhot::wait::{Fate, Member, Outcome as Waited, Verdict, Wait};
 use indicatif::ProgressDrawTarget;
 use serde_json::{Value, json};
 
-use super::{Outcome, Session, rollback as verb};
+use super::{Outcome, Session};
 use crate::cli::duration;
 
 /// What is given back at least to wait for a rollback, where a rejection came at the last moment.
@@ -24,6 +25,32 @@ pub(crate) struct Args {
     /// With --wait: so many instances at least; 0 is content with none
     #[arg(long, value_name = "N", requires = "wait")]
     pub(super) instances: Option<usize>,
+}
+
+/// Where a key stands after a run, and whether the run put it there.
+#[derive(Debug, Clone)]
+pub(crate) struct Stood {
+    key: Key,
+    revision: Revision,
+    new: bool,
+}
+
+impl Stood {
+    pub(crate) fn new(key: Key, revision: Revision, _digest: Digest, new: bool) -> Stood {
+        Stood { key, revision, new }
+    }
+
+    pub(crate) fn key(&self) -> &Key {
+        &self.key
+    }
+
+    pub(crate) fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    pub(crate) fn is_new(&self) -> bool {
+        self.new
+    }
 }
 
 /// A wait that has taken note of who is live, before anything was stored.
@@ -47,9 +74,45 @@ impl Args {
 }
 
 impl Waiting {
-    /// Whether it is to be an instance at least that applied it.
-    pub(crate) fn wants_some(&self) -> bool {
-        self.instances.is_some_and(|instances| instances > 0)
+    /// Waits until the instances run all that `stood`, and tells a person; takes back what is new of it, all of it, where
+    /// an instance rejected some of it and that was asked for. Gives the outcome and the lists of JSON: who, and of which
+    /// key. A key that nobody reads fails nothing.
+    pub(crate) async fn settle(
+        &mut self,
+        session: &Session,
+        bucket: &Bucket,
+        stood: &[Stood],
+        roll_back: bool,
+    ) -> anyhow::Result<(Outcome, serde_json::Map<String, Value>)> {
+        // Schemas are read by whoever checks, and applied by nobody.
+        let targets = stood.iter().filter(|stood| !stood.key.is_own());
+        let targets: Vec<_> = targets.map(|stood| (stood.key.clone(), stood.revision)).collect();
+        let waited = self.applied(session, &targets).await;
+        let out = &session.out;
+        let nobody = waited.verdict == Verdict::Nobody && waited.members.is_empty();
+        if !out.is_json() {
+            if !waited.unread.is_empty() {
+                let keys: Vec<_> = waited.unread.iter().map(Key::to_string).collect();
+                out.note(&format!("no live instance follows {}", keys.join(", ")));
+            }
+            if !nobody {
+                tell(session, &waited)?;
+            }
+        }
+        let mut back = Vec::new();
+        if roll_back && waited.verdict == Verdict::Rejected {
+            let new = stood.iter().filter(|stood| stood.new);
+            let new: Vec<_> = new.map(|stood| (stood.key.clone(), stood.revision)).collect();
+            back = self.roll_back(session, bucket, &new, &why(&waited)).await;
+        }
+        let mut lists = lists(&waited, |member| match &member.fate {
+            Fate::Rejected(reason) => json!({"key": member.key, "instance": member.instance, "reason": reason}),
+            _ => json!({"key": member.key, "instance": member.instance}),
+        });
+        lists.insert("unread".into(), json!(waited.unread));
+        lists.insert("rolled_back".into(), back.iter().map(|(key, _)| json!(key)).collect());
+        let content = nobody && self.instances.is_none_or(|instances| instances == 0);
+        Ok((if content { Outcome::Yes } else { outcome(&waited) }, lists))
     }
 
     /// Waits until the instances run `targets`; shows on a terminal how far it is.
@@ -139,7 +202,8 @@ impl Waiting {
             "somebody else changed it since"
         );
         let target = self.last_good(&history).context("it has no good revision to go back to")?;
-        verb::write(bucket, &history[0], target).await
+        // Not judged by the schema of today, which may be what is taken back with it.
+        Ok(Write::rollback(&history[0], target))
     }
 }
 

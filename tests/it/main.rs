@@ -22,5 +22,6 @@ mod rollback;
 mod schemas;
 mod serve;
 mod server;
+mod sets;
 mod support;
 mod tidy;
