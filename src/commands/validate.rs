@@ -198,11 +198,15 @@ fn tell(session: &Session, file: &File) -> anyhow::Result<()> {
     file.problems().try_for_each(|problem| session.out.line(&plain(&problem)))
 }
 
-/// The documents below `dir` that can be looked at, in the order of their names.
+/// The documents below `dir` that can be looked at, without the schemas, in the order of their names.
 pub(super) fn documents(dir: &Path) -> Vec<(PathBuf, Format)> {
     let mut files = Vec::new();
     search(dir, &mut files, &mut Vec::new());
-    files.into_iter().filter_map(|file| Some((file.path, file.format?))).collect()
+    let document = |path: PathBuf| match Role::of(&path.file_name()?.to_string_lossy()) {
+        Role::Document(format) => Some((path, format)),
+        Role::Schema | Role::Ignored => None,
+    };
+    files.into_iter().filter_map(|file| document(file.path)).collect()
 }
 
 /// Finds the documents at `path`, in the order of their names.
