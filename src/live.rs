@@ -240,7 +240,8 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Live<T> {
 
 impl<T: Send + Sync + 'static> Live<T> {
     /// A value that `make` builds from the document of `key` and what served before: for values that hold more than the
-    /// document says, a database pool say. It is called once for each revision, and again for an unavailable one.
+    /// document says, a database pool say. It is called once for each revision, and again for an unavailable one; as a
+    /// check it is dropped unfinished where a newer one comes.
     pub fn made<F, Made>(bucket: &Bucket, key: &Key, make: F) -> Builder<T>
     where
         F: Fn(Option<Arc<Serving<T>>>, Document) -> Made + Send + Sync + 'static,
@@ -341,7 +342,7 @@ impl<T: Send + Sync + 'static> Builder<T> {
     }
 
     /// Lets the service have its say before a value is swapped in: what serves, and what would. May take its time, may
-    /// probe what the value names.
+    /// probe what the value names. A newer revision does not wait for it: it is dropped, half a second after that came.
     pub fn check<F, Checked>(mut self, check: F) -> Builder<T>
     where
         F: Fn(Option<Arc<Serving<T>>>, Arc<Serving<T>>) -> Checked + Send + Sync + 'static,
@@ -401,6 +402,33 @@ struct Pending {
     due: Instant,
 }
 
+/// What the watch tells.
+#[derive(Default)]
+struct Inbox {
+    /// None before it is known what the state directory holds.
+    watch: Option<Watch>,
+    /// What was told while a revision was being proven, and is to be dealt with after it.
+    later: VecDeque<Seen>,
+}
+
+impl Inbox {
+    /// What is to be dealt with next. Cancel-safe.
+    async fn next(&mut self) -> Option<Seen> {
+        match self.later.pop_front() {
+            Some(seen) => Some(seen),
+            None => self.told().await,
+        }
+    }
+
+    /// What is told from now on. Cancel-safe.
+    async fn told(&mut self) -> Option<Seen> {
+        match &mut self.watch {
+            Some(watch) => watch.next().await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
 struct Engine<T> {
     shared: Arc<Shared<T>>,
     swaps: watch::Sender<u64>,
@@ -416,6 +444,10 @@ struct Engine<T> {
     /// Whether the newest revision is a tombstone.
     removed: bool,
 }
+
+/// How much longer a revision may take to prove when a newer one has come: where they follow each other closely for ever,
+/// one that takes less is applied all the same.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// What is to be done with an offered value.
 #[derive(Debug, PartialEq, Eq)]
@@ -455,8 +487,9 @@ impl<T: Send + Sync + 'static> Engine<T> {
     }
 
     async fn follow(&mut self) {
-        let floor = self.start_from_state().await;
-        let mut watch = Watch::start(&self.builder.bucket, &self.builder.key, floor);
+        let mut inbox = Inbox::default();
+        let floor = self.start_from_state(&mut inbox).await;
+        inbox.watch = Some(Watch::start(&self.builder.bucket, &self.builder.key, floor));
         loop {
             self.announce();
             let due = self.pending.as_ref().map_or_else(Instant::now, |pending| pending.due);
@@ -468,28 +501,28 @@ impl<T: Send + Sync + 'static> Engine<T> {
             };
             tokio::select! {
                 biased;
-                seen = watch.next() => match seen {
-                    Some(seen) => self.seen(seen).await,
+                seen = inbox.next() => match seen {
+                    Some(seen) => self.seen(seen, &mut inbox).await,
                     None => return,
                 },
                 () = sleep_until(due), if self.pending.is_some() => {
                     if let Some(pending) = self.pending.take() {
-                        self.offer(pending.entry, pending.from, false, pending.attempts + 1).await;
+                        self.offer(pending.entry, pending.from, false, pending.attempts + 1, &mut inbox).await;
                     }
                 }
                 text = twin => self.tell(&Event::Trouble(text)),
                 // One older revision at a time, so that a newer one need not wait for all of them.
-                () = std::future::ready(()), if !self.older.is_empty() => self.step_back().await,
+                () = std::future::ready(()), if !self.older.is_empty() => self.step_back(&mut inbox).await,
             }
         }
     }
 
-    async fn start_from_state(&mut self) -> Option<Floor> {
+    async fn start_from_state(&mut self, inbox: &mut Inbox) -> Option<Floor> {
         let state = self.builder.state.as_ref()?;
         match state.read(&self.builder.key) {
             Ok(Some(kept)) => {
                 let floor = kept.floor();
-                self.offer(kept.entry, Origin::State, false, 0).await;
+                self.offer(kept.entry, Origin::State, false, 0, inbox).await;
                 // A document that this process refuses is no reason to refuse what the server has.
                 self.shared.serving.load().is_some().then_some(floor).flatten()
             }
@@ -501,7 +534,7 @@ impl<T: Send + Sync + 'static> Engine<T> {
         }
     }
 
-    async fn seen(&mut self, seen: Seen) {
+    async fn seen(&mut self, seen: Seen, inbox: &mut Inbox) {
         match seen {
             Seen::Entry { entry, live } => {
                 self.update(|state| {
@@ -512,7 +545,7 @@ impl<T: Send + Sync + 'static> Engine<T> {
                 self.older.clear();
                 self.removed = entry.operation == Operation::Delete;
                 match entry.operation {
-                    Operation::Put => self.offer(entry, Origin::Server, live, 0).await,
+                    Operation::Put => self.offer(entry, Origin::Server, live, 0, inbox).await,
                     Operation::Delete => {
                         // What was rejected is not the newest any more.
                         self.update(|state| state.rejected = None);
@@ -525,6 +558,17 @@ impl<T: Send + Sync + 'static> Engine<T> {
                 let served = self.shared.state.borrow().newest.is_some();
                 self.tell(&if served { Event::Removed { revision: None } } else { Event::Absent });
             }
+            Seen::Bucket(identity) => {
+                self.identity = Some(identity);
+                self.keep();
+            }
+            aside => self.aside(aside),
+        }
+    }
+
+    /// What may be told while a revision is being proven.
+    fn aside(&self, seen: Seen) {
+        match seen {
             Seen::Confirmed => self.update(|state| {
                 state.confirmed_at = Some(Timestamp::now());
                 state.from_state = false;
@@ -537,16 +581,13 @@ impl<T: Send + Sync + 'static> Engine<T> {
                 self.update(|state| state.connected = false);
                 self.tell(&Event::Disconnected(why));
             }
-            Seen::Bucket(identity) => {
-                self.identity = Some(identity);
-                self.keep();
-            }
             Seen::Trouble(what) => self.tell(&Event::Trouble(what)),
+            Seen::Entry { .. } | Seen::Absent | Seen::Bucket(_) => {}
         }
     }
 
     /// Decode, check, swap; or tell why not.
-    async fn offer(&mut self, entry: Entry, from: Origin, live: bool, attempts: u32) {
+    async fn offer(&mut self, entry: Entry, from: Origin, live: bool, attempts: u32, inbox: &mut Inbox) {
         let serving = self.shared.serving.load_full();
         let digest = entry.digest();
         let proven = match judge(serving.as_ref().map(|serving| serving.digest), digest) {
@@ -554,7 +595,10 @@ impl<T: Send + Sync + 'static> Engine<T> {
                 self.move_on(&entry, from);
                 return self.applied(&entry, digest, from, live, Timestamp::now());
             }
-            Verdict::New => self.prove(&entry, digest, serving.clone()).await,
+            Verdict::New => match self.decide(&entry, digest, serving, inbox).await {
+                Some(proven) => proven,
+                None => return,
+            },
         };
         match proven {
             Ok(new) => {
@@ -598,10 +642,10 @@ impl<T: Send + Sync + 'static> Engine<T> {
 
     /// Serves the next older revision if it can be used. The newest one stays rejected, and an unavailable one is still
     /// tried again.
-    async fn step_back(&mut self) {
+    async fn step_back(&mut self, inbox: &mut Inbox) {
         let Some(entry) = self.older.pop_front() else { return };
         let digest = entry.digest();
-        if let Ok(new) = self.prove(&entry, digest, None).await {
+        if let Some(Ok(new)) = self.decide(&entry, digest, None, inbox).await {
             self.older.clear();
             self.stepped_back = true;
             let at = new.applied_at;
@@ -616,6 +660,34 @@ impl<T: Send + Sync + 'static> Engine<T> {
     fn announce(&self) {
         if let Some(announcer) = &self.announcer {
             announcer.tell(report(&self.shared.state.borrow(), self.removed, self.stepped_back));
+        }
+    }
+
+    /// Proves a revision. None where a newer one came before that was done: a probe of a dead database is not to hold up
+    /// the way out.
+    async fn decide(
+        &self,
+        entry: &Entry,
+        digest: Digest,
+        serving: Option<Arc<Serving<T>>>,
+        inbox: &mut Inbox,
+    ) -> Option<Result<Arc<Serving<T>>, Rejection>> {
+        let mut proof = std::pin::pin!(self.prove(entry, digest, serving));
+        let mut cut = None;
+        loop {
+            tokio::select! {
+                biased;
+                proven = &mut proof => return Some(proven),
+                () = sleep_until(cut.unwrap_or_else(Instant::now)), if cut.is_some() => return None,
+                seen = inbox.told() => match seen? {
+                    seen @ Seen::Bucket(_) => inbox.later.push_back(seen),
+                    seen @ (Seen::Entry { .. } | Seen::Absent) => {
+                        cut = cut.or(Some(Instant::now() + PATIENCE));
+                        inbox.later.push_back(seen);
+                    }
+                    aside => self.aside(aside),
+                },
+            }
         }
     }
 

@@ -239,6 +239,71 @@ async fn a_newer_revision_ends_the_attempts_at_an_unavailable_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_newer_revision_does_not_wait_for_a_check_that_hangs() {
+    /// Says when it is dropped.
+    struct Probe(Arc<AtomicU32>);
+    impl Drop for Probe {
+        fn drop(&mut self) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    let (bucket, k, told) = (fresh().await, key("service1"), Told::default());
+    let dropped = Arc::new(AtomicU32::new(0));
+    let (count, hung) = (dropped.clone(), Arc::new(Mutex::new(Vec::new())));
+    let list = hung.clone();
+    let mut live = Live::<Settings>::builder(&bucket, &k)
+        .observe(told.observer())
+        .check(move |_, new| {
+            let (count, list) = (count.clone(), list.clone());
+            async move {
+                if new.greeting == "hangs" {
+                    let _probe = Probe(count);
+                    list.lock().unwrap().push(new.revision);
+                    std::future::pending::<()>().await;
+                }
+                Ok(())
+            }
+        })
+        .start();
+    let hangs = put(&bucket, &k, "greeting = 'hangs'").await;
+    eventually("the check hangs", DEADLINE, || (hung.lock().unwrap()[..] == [hangs]).then_some(()));
+    let good = put(&bucket, &k, "greeting = 'good'").await;
+    timeout(Duration::from_secs(5), live.changed()).await.expect("the fix waits for what it fixes");
+    assert_eq!((live.get().unwrap().revision, dropped.load(Ordering::Relaxed)), (good, 1));
+
+    // A tombstone does not wait either; and nothing was told of what was not decided.
+    let again = put(&bucket, &k, "greeting = 'hangs'\nworkers = 1").await;
+    eventually("the check hangs", DEADLINE, || (hung.lock().unwrap().last() == Some(&again)).then_some(()));
+    let delete = confhot::kv::Write::delete(
+        k.clone(),
+        confhot::kv::Provenance::by(confhot::kv::Writer::Delete),
+        confhot::kv::Expect::At(again),
+    );
+    bucket.publish(&delete).await.unwrap();
+    let removed = |event: &Event| matches!(event, Event::Removed { .. });
+    eventually("the delete", DEADLINE, || told.all().iter().any(removed).then_some(()));
+    assert_eq!((dropped.load(Ordering::Relaxed), told.rejections().len()), (2, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn revisions_that_follow_each_other_faster_than_a_check_are_applied_all_the_same() {
+    let (bucket, k) = (fresh().await, key("service1"));
+    let live = Live::<Settings>::builder(&bucket, &k)
+        .check(|_, _| async {
+            tokio::time::sleep(Duration::from_millis(150)).await;
+            Ok(())
+        })
+        .start();
+    let until = std::time::Instant::now() + DEADLINE;
+    let mut n = 0;
+    while live.load().is_none() {
+        n += 1;
+        put(&bucket, &k, &format!("greeting = '{n}'")).await;
+        assert!(std::time::Instant::now() < until, "nothing was applied while {n} revisions came");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_unavailable_revision_that_turns_out_invalid_is_told_as_such_and_given_up() {
     let (bucket, k, told) = (fresh().await, key("service1"), Told::default());
     let asked = Arc::new(AtomicU32::new(0));
