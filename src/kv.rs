@@ -8,6 +8,7 @@
 mod changes;
 mod connection;
 mod entry;
+mod past;
 mod publish;
 mod read;
 pub mod rollback;
@@ -27,6 +28,7 @@ use serde_json::json;
 pub use changes::{Change, Changes};
 pub use connection::{Connect, ConnectError, Connection, Credentials, Link, OLDEST_SERVER};
 pub use entry::{ChangeSet, Entry, InvalidKey, Key, Operation, Position, Provenance, Revision, Writer};
+pub use past::{Past, PastError};
 pub use publish::{Bulk, Expect, PublishError, Published, Write};
 pub use read::Pattern;
 pub use status::{Announcer, Heard, Instance, Refused, Report, Standing, Status, Statuses, settling, token};
@@ -201,13 +203,16 @@ impl Bucket {
     /// # Errors
     /// [`BucketError::Missing`] where there is none.
     pub async fn describe(&self) -> Result<Description, BucketError> {
-        let info: StreamInfo = self.api(format!("STREAM.INFO.{}", self.0.stream), Vec::new()).await?;
-        Ok(self.description(&info))
+        Ok(self.description(&self.info().await?))
+    }
+
+    async fn info(&self) -> Result<StreamInfo, BucketError> {
+        self.api(format!("STREAM.INFO.{}", self.0.stream), Vec::new()).await
     }
 
     /// The time by the clock of the stream's leader.
     async fn server_time(&self) -> Result<jiff::Timestamp, BucketError> {
-        let info: StreamInfo = self.api(format!("STREAM.INFO.{}", self.0.stream), Vec::new()).await?;
+        let info = self.info().await?;
         Ok(info.ts.unwrap_or_else(jiff::Timestamp::now))
     }
 

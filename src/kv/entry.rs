@@ -353,6 +353,9 @@ pub struct Entry {
     pub(super) previous: Option<u64>,
     /// Whether the server stored it in an atomic batch (ADR-50).
     pub(super) batched: bool,
+    /// The key's revision before this one as its writer knew it and the server checked; 0 for none, `None` where it was
+    /// not said.
+    pub(super) expected: Option<u64>,
 }
 
 impl Entry {
@@ -420,6 +423,7 @@ impl Entry {
             attempt: text("Confhot-Attempt").map(str::to_owned),
             previous: text("Nats-Last-Sequence").and_then(|last| last.parse().ok()),
             batched: text("Nats-Batch-Id").is_some(),
+            expected: text("Nats-Expected-Last-Subject-Sequence").and_then(|last| last.parse().ok()),
         }
     }
 }

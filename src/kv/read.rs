@@ -1,5 +1,6 @@
 //! Reading the bucket: heads, revisions, histories, listings.
 
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use async_nats::HeaderMap;
@@ -51,6 +52,32 @@ impl Pattern {
     /// The pattern as text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+/// What a consumer is to read.
+pub(super) struct Reading {
+    /// Which keys; several must not overlap.
+    pub(super) patterns: Vec<Pattern>,
+    pub(super) start: DeliverPolicy,
+    /// Whether the bytes come too.
+    pub(super) values: bool,
+    /// A revision that matches: reads on until it, or a later one, was delivered. A consumer may live on a server that
+    /// lags behind the leader, and would leave out what that has not got yet.
+    pub(super) through: Option<Revision>,
+}
+
+impl Reading {
+    pub(super) fn of(patterns: Vec<Pattern>, start: DeliverPolicy) -> Reading {
+        Reading { patterns, start, values: true, through: None }
+    }
+}
+
+/// Reads to the end.
+fn always(mut each: impl FnMut(Entry)) -> impl FnMut(Entry) -> ControlFlow<()> {
+    move |entry| {
+        each(entry);
+        ControlFlow::Continue(())
     }
 }
 
@@ -150,7 +177,8 @@ impl Bucket {
     /// # Errors
     /// [`BucketError`].
     pub async fn each_head(&self, pattern: &Pattern, values: bool, each: impl FnMut(Entry)) -> Result<(), BucketError> {
-        self.each_message(pattern, DeliverPolicy::LastPerSubject, values, each).await
+        let reading = Reading { values, ..Reading::of(vec![pattern.clone()], DeliverPolicy::LastPerSubject) };
+        self.each_message(reading, always(each)).await
     }
 
     /// Calls `each` with every retained revision from `first` on that matches, oldest first.
@@ -161,7 +189,7 @@ impl Bucket {
         each: impl FnMut(Entry),
     ) -> Result<(), BucketError> {
         let start = DeliverPolicy::ByStartSequence { start_sequence: first.0.max(1) };
-        self.each_message(pattern, start, true, each).await
+        self.each_message(Reading::of(vec![pattern.clone()], start), always(each)).await
     }
 
     /// The members of `set` that match `pattern`, in their order; `near` is the revision of one of them.
@@ -197,72 +225,100 @@ impl Bucket {
         Ok(keys)
     }
 
-    async fn each_message(
+    /// Calls `each` with what `reading` says, in the order of the bucket, until it breaks off.
+    pub(super) async fn each_message(
         &self,
-        pattern: &Pattern,
-        deliver_policy: DeliverPolicy,
-        values: bool,
-        mut each: impl FnMut(Entry),
+        reading: Reading,
+        mut each: impl FnMut(Entry) -> ControlFlow<()>,
     ) -> Result<(), BucketError> {
         // A name of our own, so that the right to make it can be limited to the subjects it reads.
         let name = format!("confhot-read-{}", attempt_id());
-        let subject = self.subject(pattern.as_str());
-        let config = pull::Config {
+        let mut subjects: Vec<_> = reading.patterns.iter().map(|pattern| self.subject(pattern.as_str())).collect();
+        let mut create = format!("CONSUMER.CREATE.{}.{name}", self.0.stream);
+        let mut config = pull::Config {
             name: Some(name.clone()),
-            deliver_policy,
+            deliver_policy: reading.start,
             ack_policy: AckPolicy::None,
-            filter_subject: subject.clone(),
-            headers_only: !values,
+            headers_only: !reading.values,
             memory_storage: true,
             num_replicas: 1,
             inactive_threshold: Duration::from_secs(30),
             ..pull::Config::default()
         };
+        if subjects.len() == 1 {
+            config.filter_subject = subjects.remove(0);
+            create = format!("{create}.{}", config.filter_subject);
+        } else {
+            config.filter_subjects = subjects;
+        }
         #[derive(Deserialize)]
         struct Consumer {
             num_pending: u64,
         }
         use async_nats::jetstream::consumer::IntoConsumerConfig;
         let body = json!({ "stream_name": self.0.stream, "config": config.into_consumer_config(), "action": "create" });
-        let create = format!("CONSUMER.CREATE.{}.{name}.{subject}", self.0.stream);
         let consumer: Consumer = self.api(create, body.to_string().into_bytes()).await?;
-        let read = self.drain(&name, consumer.num_pending, &mut each).await;
+        let read = self.drain(&name, consumer.num_pending, reading.through, &mut each).await;
         // The server forgets it by itself in 30 s; until then it counts against the stream's limit.
         let gone = format!("CONSUMER.DELETE.{}.{name}", self.0.stream);
         let _ = self.api::<serde_json::Value>(gone, Vec::new()).await;
         read
     }
 
-    async fn drain(&self, consumer: &str, mut pending: u64, each: &mut impl FnMut(Entry)) -> Result<(), BucketError> {
+    async fn drain(
+        &self,
+        consumer: &str,
+        mut pending: u64,
+        through: Option<Revision>,
+        each: &mut impl FnMut(Entry) -> ControlFlow<()>,
+    ) -> Result<(), BucketError> {
         const BATCH: u64 = 512;
         let connection = &self.0.connection;
         let next = format!("{}CONSUMER.MSG.NEXT.{}.{consumer}", self.0.api, self.0.stream);
-        while pending > 0 {
+        let timed_out =
+            || BucketError::TimedOut { servers: connection.servers().to_owned(), after: connection.timeout };
+        let mut newest = Revision(0);
+        while pending > 0 || through.is_some_and(|through| newest < through) {
             let inbox = connection.client.new_inbox();
             let mut answers = connection.client.subscribe(inbox.clone()).await.map_err(BucketError::transport)?;
-            let asked = pending.min(BATCH);
             // Bounded in bytes too, so that the answers to one request fit in the subscription.
-            let ask = json!({ "batch": asked, "no_wait": true }).to_string();
+            let (asked, ask) = match pending {
+                // It lags behind the leader: what is missing is on its way.
+                0 => (1, json!({ "batch": 1, "expires": connection.timeout.as_nanos() as u64 })),
+                _ => (pending.min(BATCH), json!({ "batch": pending.min(BATCH), "no_wait": true })),
+            };
             connection
                 .client
-                .publish_with_reply(next.clone(), inbox, ask.into())
+                .publish_with_reply(next.clone(), inbox, ask.to_string().into())
                 .await
                 .map_err(BucketError::transport)?;
             for _ in 0..asked {
                 let message = tokio::time::timeout(connection.timeout, answers.next()).await.ok().flatten();
-                let Some(message) = message else {
-                    return Err(BucketError::TimedOut {
-                        servers: connection.servers().to_owned(),
-                        after: connection.timeout,
-                    });
-                };
-                // Fewer than promised: the rest was overwritten since.
+                let Some(message) = message else { return Err(timed_out()) };
                 if message.status.is_some_and(|status| status != async_nats::StatusCode::OK) {
+                    match through {
+                        Some(_) if pending == 0 => return Err(timed_out()),
+                        // Fewer than promised: the rest was overwritten since.
+                        Some(_) => pending = 0,
+                        None => return Ok(()),
+                    }
+                    break;
+                }
+                pending = pending.saturating_sub(1);
+                if let Some(place) = message.reply.as_deref().and_then(reply_position) {
+                    newest = Revision(place.sequence);
+                    if through.is_some() {
+                        // What was overwritten while it was read comes again, later than all that was promised.
+                        pending = place.pending;
+                    }
+                }
+                if let Some(entry) = self.delivered(message)
+                    && each(entry).is_break()
+                {
                     return Ok(());
                 }
-                pending -= 1;
-                if let Some(entry) = self.delivered(message) {
-                    each(entry);
+                if pending == 0 {
+                    break;
                 }
             }
         }
@@ -348,7 +404,7 @@ impl Bucket {
         Ok(Some(Entry::from_message(key, sequence, created, answer.headers.as_ref(), answer.payload)))
     }
 
-    async fn leader_get(&self, ask: Vec<u8>) -> Result<Option<Entry>, BucketError> {
+    pub(super) async fn leader_get(&self, ask: Vec<u8>) -> Result<Option<Entry>, BucketError> {
         let stream = self.0.stream.as_str();
         match self.api::<Got>(format!("STREAM.MSG.GET.{stream}"), ask).await {
             Ok(got) => Ok(self.got(got.message)),
@@ -420,6 +476,8 @@ pub(super) struct Place {
     pub(super) delivery: u64,
     /// When it was stored.
     pub(super) created: Timestamp,
+    /// How many more match, as the server knew it then.
+    pub(super) pending: u64,
 }
 
 /// What the reply subject of a delivered message tells: `$JS.ACK.[<domain>.<account>.]<stream>.<consumer>.<delivered>.
@@ -432,7 +490,9 @@ pub(super) fn reply_position(reply: &str) -> Option<Place> {
         _ => return None,
     };
     let created = Timestamp::from_nanosecond(tokens[at + 2].parse().ok()?).ok()?;
-    Some(Place { sequence: tokens[at].parse().ok()?, delivery: tokens[at + 1].parse().ok()?, created })
+    let number = |token: &str| token.parse().ok();
+    let (sequence, delivery, pending) = (number(tokens[at])?, number(tokens[at + 1])?, number(tokens[at + 3])?);
+    Some(Place { sequence, delivery, created, pending })
 }
 
 #[cfg(test)]
