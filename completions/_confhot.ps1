@@ -46,7 +46,8 @@ Register-ArgumentCompleter -Native -CommandName 'confhot' -ScriptBlock {
             [CompletionResult]::new('serve', 'serve', [CompletionResultType]::ParameterValue, 'Subscribe to a key and swap to each new value live')
             [CompletionResult]::new('get', 'get', [CompletionResultType]::ParameterValue, 'Write a key''s value, exactly the bytes that are stored')
             [CompletionResult]::new('put', 'put', [CompletionResultType]::ParameterValue, 'Publish one document')
-            [CompletionResult]::new('diff', 'diff', [CompletionResultType]::ParameterValue, 'Compare two revisions of a key, or its head with a file')
+            [CompletionResult]::new('diff', 'diff', [CompletionResultType]::ParameterValue, 'Compare two revisions of a key, its head with a file, or the whole bucket at two points in time')
+            [CompletionResult]::new('export', 'export', [CompletionResultType]::ParameterValue, 'Write every document of the bucket to a directory, as the bucket was at one point in time')
             [CompletionResult]::new('history', 'history', [CompletionResultType]::ParameterValue, 'List a key''s revisions, newest first, deletes included')
             [CompletionResult]::new('keys', 'keys', [CompletionResultType]::ParameterValue, 'List what is in the bucket')
             [CompletionResult]::new('delete', 'delete', [CompletionResultType]::ParameterValue, 'Delete a key: a tombstone is stored, and the history stays')
@@ -148,6 +149,7 @@ Register-ArgumentCompleter -Native -CommandName 'confhot' -ScriptBlock {
         }
         'confhot;get' {
             [CompletionResult]::new('--revision', '--revision', [CompletionResultType]::ParameterName, 'A revision: `43`, or `@~1` for the one before the head of this key')
+            [CompletionResult]::new('--at', '--at', [CompletionResultType]::ParameterName, 'As it was when the bucket was at this revision, which may be another key''s: `43`, or `@` for now')
             [CompletionResult]::new('--server', '--server', [CompletionResultType]::ParameterName, 'NATS servers, separated by commas [env: CONFHOT_SERVER, else NATS_URL] [default: nats://127.0.0.1:4222]')
             [CompletionResult]::new('--context', '--context', [CompletionResultType]::ParameterName, 'A context of the `nats` CLI [env: NATS_CONTEXT] [default: the selected one, where no server is named otherwise]')
             [CompletionResult]::new('--creds', '--creds', [CompletionResultType]::ParameterName, 'File with a user JWT and its seed [env: NATS_CREDS]')
@@ -201,6 +203,7 @@ Register-ArgumentCompleter -Native -CommandName 'confhot' -ScriptBlock {
         }
         'confhot;diff' {
             [CompletionResult]::new('--file', '--file', [CompletionResultType]::ParameterName, 'Compare the head with a file (`-` for stdin)')
+            [CompletionResult]::new('--all', '--all', [CompletionResultType]::ParameterName, 'Every document that differs between two points in time, revisions of the bucket: `40 44`; `40` for since then')
             [CompletionResult]::new('--server', '--server', [CompletionResultType]::ParameterName, 'NATS servers, separated by commas [env: CONFHOT_SERVER, else NATS_URL] [default: nats://127.0.0.1:4222]')
             [CompletionResult]::new('--context', '--context', [CompletionResultType]::ParameterName, 'A context of the `nats` CLI [env: NATS_CONTEXT] [default: the selected one, where no server is named otherwise]')
             [CompletionResult]::new('--creds', '--creds', [CompletionResultType]::ParameterName, 'File with a user JWT and its seed [env: NATS_CREDS]')
@@ -214,6 +217,29 @@ Register-ArgumentCompleter -Native -CommandName 'confhot' -ScriptBlock {
             [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'Colours; `auto` means on a terminal and without NO_COLOR')
             [CompletionResult]::new('--log-format', '--log-format', [CompletionResultType]::ParameterName, 'How the log on stderr is written')
             [CompletionResult]::new('--structural', '--structural', [CompletionResultType]::ParameterName, 'By meaning instead of by line')
+            [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Say errors only')
+            [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Say errors only')
+            [CompletionResult]::new('-v', '-v', [CompletionResultType]::ParameterName, 'Say more; twice for all that the libraries log')
+            [CompletionResult]::new('--verbose', '--verbose', [CompletionResultType]::ParameterName, 'Say more; twice for all that the libraries log')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
+            break
+        }
+        'confhot;export' {
+            [CompletionResult]::new('--at', '--at', [CompletionResultType]::ParameterName, 'As the bucket was at this revision: `43`, or `@` for now')
+            [CompletionResult]::new('--server', '--server', [CompletionResultType]::ParameterName, 'NATS servers, separated by commas [env: CONFHOT_SERVER, else NATS_URL] [default: nats://127.0.0.1:4222]')
+            [CompletionResult]::new('--context', '--context', [CompletionResultType]::ParameterName, 'A context of the `nats` CLI [env: NATS_CONTEXT] [default: the selected one, where no server is named otherwise]')
+            [CompletionResult]::new('--creds', '--creds', [CompletionResultType]::ParameterName, 'File with a user JWT and its seed [env: NATS_CREDS]')
+            [CompletionResult]::new('--nkey', '--nkey', [CompletionResultType]::ParameterName, 'File with an nkey seed [env: NATS_NKEY]')
+            [CompletionResult]::new('--tls-ca', '--tls-ca', [CompletionResultType]::ParameterName, 'Certificates of a private CA, as PEM [env: NATS_CA]')
+            [CompletionResult]::new('--tls-cert', '--tls-cert', [CompletionResultType]::ParameterName, 'Client certificate, as PEM [env: NATS_CERT]')
+            [CompletionResult]::new('--tls-key', '--tls-key', [CompletionResultType]::ParameterName, 'Key of the client certificate, as PEM [env: NATS_KEY]')
+            [CompletionResult]::new('--bucket', '--bucket', [CompletionResultType]::ParameterName, 'The bucket [env: CONFHOT_BUCKET] [default: configs]')
+            [CompletionResult]::new('--timeout', '--timeout', [CompletionResultType]::ParameterName, 'Deadline of a connect and of each request: 5s, 500ms, 1m30s [default: 5s]')
+            [CompletionResult]::new('--format', '--format', [CompletionResultType]::ParameterName, 'How answers are written')
+            [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'Colours; `auto` means on a terminal and without NO_COLOR')
+            [CompletionResult]::new('--log-format', '--log-format', [CompletionResultType]::ParameterName, 'How the log on stderr is written')
+            [CompletionResult]::new('--force', '--force', [CompletionResultType]::ParameterName, 'Write to a directory that is not empty: replaces files of the same name, and leaves the others')
             [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Say errors only')
             [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Say errors only')
             [CompletionResult]::new('-v', '-v', [CompletionResultType]::ParameterName, 'Say more; twice for all that the libraries log')

@@ -49,7 +49,8 @@ complete -c confhot -n "__fish_confhot_needs_command" -f -a "loader" -d 'Publish
 complete -c confhot -n "__fish_confhot_needs_command" -f -a "serve" -d 'Subscribe to a key and swap to each new value live'
 complete -c confhot -n "__fish_confhot_needs_command" -f -a "get" -d 'Write a key\'s value, exactly the bytes that are stored'
 complete -c confhot -n "__fish_confhot_needs_command" -f -a "put" -d 'Publish one document'
-complete -c confhot -n "__fish_confhot_needs_command" -f -a "diff" -d 'Compare two revisions of a key, or its head with a file'
+complete -c confhot -n "__fish_confhot_needs_command" -f -a "diff" -d 'Compare two revisions of a key, its head with a file, or the whole bucket at two points in time'
+complete -c confhot -n "__fish_confhot_needs_command" -f -a "export" -d 'Write every document of the bucket to a directory, as the bucket was at one point in time'
 complete -c confhot -n "__fish_confhot_needs_command" -f -a "history" -d 'List a key\'s revisions, newest first, deletes included'
 complete -c confhot -n "__fish_confhot_needs_command" -f -a "keys" -d 'List what is in the bucket'
 complete -c confhot -n "__fish_confhot_needs_command" -f -a "delete" -d 'Delete a key: a tombstone is stored, and the history stays'
@@ -142,6 +143,7 @@ complete -c confhot -n "__fish_confhot_using_subcommand serve" -s q -l quiet -d 
 complete -c confhot -n "__fish_confhot_using_subcommand serve" -s v -l verbose -d 'Say more; twice for all that the libraries log'
 complete -c confhot -n "__fish_confhot_using_subcommand serve" -s h -l help -d 'Print help'
 complete -c confhot -n "__fish_confhot_using_subcommand get" -l revision -d 'A revision: `43`, or `@~1` for the one before the head of this key' -r
+complete -c confhot -n "__fish_confhot_using_subcommand get" -l at -d 'As it was when the bucket was at this revision, which may be another key\'s: `43`, or `@` for now' -r
 complete -c confhot -n "__fish_confhot_using_subcommand get" -l server -d 'NATS servers, separated by commas [env: CONFHOT_SERVER, else NATS_URL] [default: nats://127.0.0.1:4222]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand get" -l context -d 'A context of the `nats` CLI [env: NATS_CONTEXT] [default: the selected one, where no server is named otherwise]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand get" -l creds -d 'File with a user JWT and its seed [env: NATS_CREDS]' -r -F
@@ -191,6 +193,7 @@ complete -c confhot -n "__fish_confhot_using_subcommand put" -s q -l quiet -d 'S
 complete -c confhot -n "__fish_confhot_using_subcommand put" -s v -l verbose -d 'Say more; twice for all that the libraries log'
 complete -c confhot -n "__fish_confhot_using_subcommand put" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c confhot -n "__fish_confhot_using_subcommand diff" -l file -d 'Compare the head with a file (`-` for stdin)' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand diff" -l all -d 'Every document that differs between two points in time, revisions of the bucket: `40 44`; `40` for since then' -r
 complete -c confhot -n "__fish_confhot_using_subcommand diff" -l server -d 'NATS servers, separated by commas [env: CONFHOT_SERVER, else NATS_URL] [default: nats://127.0.0.1:4222]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand diff" -l context -d 'A context of the `nats` CLI [env: NATS_CONTEXT] [default: the selected one, where no server is named otherwise]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand diff" -l creds -d 'File with a user JWT and its seed [env: NATS_CREDS]' -r -F
@@ -211,6 +214,27 @@ complete -c confhot -n "__fish_confhot_using_subcommand diff" -l structural -d '
 complete -c confhot -n "__fish_confhot_using_subcommand diff" -s q -l quiet -d 'Say errors only'
 complete -c confhot -n "__fish_confhot_using_subcommand diff" -s v -l verbose -d 'Say more; twice for all that the libraries log'
 complete -c confhot -n "__fish_confhot_using_subcommand diff" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c confhot -n "__fish_confhot_using_subcommand export" -l at -d 'As the bucket was at this revision: `43`, or `@` for now' -r
+complete -c confhot -n "__fish_confhot_using_subcommand export" -l server -d 'NATS servers, separated by commas [env: CONFHOT_SERVER, else NATS_URL] [default: nats://127.0.0.1:4222]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand export" -l context -d 'A context of the `nats` CLI [env: NATS_CONTEXT] [default: the selected one, where no server is named otherwise]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand export" -l creds -d 'File with a user JWT and its seed [env: NATS_CREDS]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand export" -l nkey -d 'File with an nkey seed [env: NATS_NKEY]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand export" -l tls-ca -d 'Certificates of a private CA, as PEM [env: NATS_CA]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand export" -l tls-cert -d 'Client certificate, as PEM [env: NATS_CERT]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand export" -l tls-key -d 'Key of the client certificate, as PEM [env: NATS_KEY]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand export" -l bucket -d 'The bucket [env: CONFHOT_BUCKET] [default: configs]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand export" -l timeout -d 'Deadline of a connect and of each request: 5s, 500ms, 1m30s [default: 5s]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand export" -l format -d 'How answers are written' -r -f -a "text\t''
+json\t''"
+complete -c confhot -n "__fish_confhot_using_subcommand export" -l color -d 'Colours; `auto` means on a terminal and without NO_COLOR' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c confhot -n "__fish_confhot_using_subcommand export" -l log-format -d 'How the log on stderr is written' -r -f -a "text\t''
+json\t''"
+complete -c confhot -n "__fish_confhot_using_subcommand export" -l force -d 'Write to a directory that is not empty: replaces files of the same name, and leaves the others'
+complete -c confhot -n "__fish_confhot_using_subcommand export" -s q -l quiet -d 'Say errors only'
+complete -c confhot -n "__fish_confhot_using_subcommand export" -s v -l verbose -d 'Say more; twice for all that the libraries log'
+complete -c confhot -n "__fish_confhot_using_subcommand export" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c confhot -n "__fish_confhot_using_subcommand history" -l limit -d 'At most so many revisions' -r
 complete -c confhot -n "__fish_confhot_using_subcommand history" -l server -d 'NATS servers, separated by commas [env: CONFHOT_SERVER, else NATS_URL] [default: nats://127.0.0.1:4222]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand history" -l context -d 'A context of the `nats` CLI [env: NATS_CONTEXT] [default: the selected one, where no server is named otherwise]' -r

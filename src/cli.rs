@@ -16,8 +16,8 @@ use confhot::kv::{Connect, Credentials};
 use jiff::SignedDuration;
 
 use crate::commands::{
-    completions, delete, demo_edit, dev, diff, get, history, keys, loader, man, put, rollback, serve, status, validate,
-    watch,
+    completions, delete, demo_edit, dev, diff, export, get, history, keys, loader, man, put, rollback, serve, status,
+    validate, watch,
 };
 use context::Context;
 
@@ -66,6 +66,7 @@ pub(crate) enum Verb {
     Get(get::Args),
     Put(put::Args),
     Diff(diff::Args),
+    Export(export::Args),
     History(history::Args),
     Keys(keys::Args),
     Delete(delete::Args),

@@ -6,6 +6,7 @@ pub(crate) mod delete;
 pub(crate) mod demo_edit;
 pub(crate) mod dev;
 pub(crate) mod diff;
+pub(crate) mod export;
 pub(crate) mod get;
 pub(crate) mod guard;
 pub(crate) mod history;
@@ -22,7 +23,7 @@ pub(crate) mod wait;
 pub(crate) mod watch;
 
 use std::io::Read as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -32,7 +33,8 @@ use confhot::child;
 use confhot::document::guard::Suspicion;
 use confhot::document::{Document, Format, ParseError};
 use confhot::kv::{
-    Bucket, BucketError, ConnectError, Connection, Entry, Key, Operation, Pattern, PublishError, Revision,
+    Bucket, BucketError, ConnectError, Connection, Entry, Key, Operation, Past, PastError, Pattern, PublishError,
+    Revision,
 };
 use confhot::live;
 use confhot::schema::Schema;
@@ -71,6 +73,7 @@ pub(crate) async fn run(session: &Session, verb: Verb) -> anyhow::Result<Outcome
         Verb::Get(args) => get::run(session, args).await,
         Verb::Put(args) => put::run(session, args).await,
         Verb::Diff(args) => diff::run(session, args).await,
+        Verb::Export(args) => export::run(session, args).await,
         Verb::History(args) => history::run(session, args).await,
         Verb::Keys(args) => keys::run(session, args).await,
         Verb::Delete(args) => delete::run(session, args).await,
@@ -127,6 +130,10 @@ pub(crate) enum No {
     Absent { key: Key, bucket: String, nearest: Option<String> },
     #[error("{key} was deleted at revision {at}")]
     Deleted { key: Key, at: Revision },
+    #[error("{key} was written only after revision {at}")]
+    Later { key: Key, at: Revision },
+    #[error("{} is not empty", .dir.display())]
+    NotEmpty { dir: PathBuf },
     #[error("{key} has no revision {revision}")]
     NotRetained { key: Key, revision: Revision },
     #[error("{key} has no @~{back}: {retained} of its revisions are retained")]
@@ -181,6 +188,17 @@ pub(crate) async fn absent(bucket: &Bucket, key: &Key) -> anyhow::Error {
 pub(crate) fn nearest(name: &str, names: impl Iterator<Item = String>) -> Option<String> {
     let alike = |other: &str| strsim::jaro_winkler(name, other);
     names.filter(|other| alike(other) > 0.8).max_by(|a, b| alike(a).total_cmp(&alike(b)))
+}
+
+/// Says on stderr of which keys it is not known what they were; true where it is known of all.
+pub(crate) fn told_lost(session: &Session, past: &Past) -> bool {
+    for key in &past.lost {
+        session.out.note(&format!("what {key} was at revision {} is not retained", past.at));
+    }
+    if past.limited {
+        session.out.note("the bucket has a limit of age or size: a key that went by it is not told");
+    }
+    past.lost.is_empty()
 }
 
 /// The document that `entry` holds: as its header says, else as the key's previous document is written, else as it looks.
@@ -258,6 +276,10 @@ pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
                 PublishError::Bucket(error) => missing(error),
                 _ => false,
             })
+            || cause.downcast_ref().is_some_and(|error: &PastError| match error {
+                PastError::Bucket(error) => missing(error),
+                _ => true,
+            })
     });
     if no { 1 } else { 2 }
 }
@@ -269,6 +291,7 @@ pub(crate) fn hint(error: &anyhow::Error) -> Option<String> {
             .or_else(|| cause.downcast_ref().map(hint_of_connect))
             .or_else(|| cause.downcast_ref().and_then(hint_of_bucket))
             .or_else(|| cause.downcast_ref().and_then(hint_of_publish))
+            .or_else(|| cause.downcast_ref().and_then(hint_of_past))
             .or_else(|| cause.downcast_ref().and_then(hint_of_find))
             .or_else(|| cause.downcast_ref().and_then(hint_of_start))
             .or_else(|| cause.is::<Unconfirmed>().then(|| "look at what it would do, then add --yes".to_owned()))
@@ -290,6 +313,8 @@ fn hint_of_no(no: &No) -> Option<String> {
             let schema = key.schema().unwrap_or_else(|| key.clone());
             format!("`confhot rollback {schema}` brings the schema of before back; then try again")
         }
+        No::Later { key, .. } => format!("`confhot history {key}` lists the revisions that are retained"),
+        No::NotEmpty { .. } => "--force replaces files of the same name in it, and leaves the others".into(),
         No::Suspicious { .. } => "--force publishes it all the same".into(),
         No::Invalid { error, .. } if error.is_empty() => "--force publishes an empty document".into(),
         No::NotAsOne { .. } => {
@@ -335,6 +360,17 @@ fn hint_of_publish(error: &PublishError) -> Option<String> {
         PublishError::TooLarge { .. } => "`max_payload` of the server sets the limit".into(),
         PublishError::Unconfirmed { key } => format!("`confhot history {key}` shows whether it was stored"),
         PublishError::Bucket(error) => return hint_of_bucket(error),
+        _ => return None,
+    })
+}
+
+fn hint_of_past(error: &PastError) -> Option<String> {
+    Some(match error {
+        PastError::Torn { first, end, .. } => {
+            format!("{} is before the set, {end} after it", first.0.saturating_sub(1))
+        }
+        PastError::Lost { key, .. } => format!("`confhot history {key}` lists the revisions that are retained"),
+        PastError::Bucket(error) => return hint_of_bucket(error),
         _ => return None,
     })
 }

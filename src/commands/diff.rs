@@ -1,5 +1,7 @@
 //! `confhot diff`
 
+mod all;
+
 use std::path::{Path, PathBuf};
 
 use anstyle::Style;
@@ -9,11 +11,11 @@ use confhot::document::{Document, Format, ParseError};
 use confhot::kv::{Bucket, Entry, Key, Operation, Revision};
 use serde_json::{Value, json};
 
-use super::revision::Which;
+use super::revision::{Moment, Which};
 use super::{No, Outcome, Session, absent, document_of, format_of, read, shown};
 use crate::output::{ADDED, FAINT, Output, PLACE, REMOVED, STRONG, plain};
 
-/// Compare two revisions of a key, or its head with a file
+/// Compare two revisions of a key, its head with a file, or the whole bucket at two points in time
 ///
 /// Without revisions, the one before the head is compared with the head; with one, that one with the head. A revision
 /// that has nothing before it, a deleted one, and an absent key with --file, are compared as the empty document.
@@ -24,6 +26,8 @@ Examples:
   confhot diff service1 42                            # what changed since revision 42
   confhot diff service1 @~3 @~2
   confhot diff service1 --file configs/service1.toml  # what publishing the file would change
+  confhot diff --all 40                               # all that changed since revision 40
+  confhot diff --all 40 44 --format json              # a line a key
   confhot diff service1 --structural                  # by meaning: changed paths, before and after
 
 With --structural, format, comments, spaces and the order of keys do not count, not for the exit code either.
@@ -32,13 +36,17 @@ With --format json: {\"key\",\"from\",\"to\",\"changes\":[{\"path\",\"before\",\
 `from` and `to` are revisions, or null for a file and for nothing; `changes` is null where one of \
 the two does not parse; `text` is the unified diff.
 
+With --all, a revision inside of a change set is refused, and a key of which nothing so old is retained (a bucket keeps \
+64 revisions of each key) is named; as JSON it has `lost`, the revision that it is not known at.
+
 Exit codes:
   0  they are the same
-  1  they differ; no such key or revision; --structural, and one of them does not parse
+  1  they differ; no such key or revision; --structural, and one of them does not parse; --all, and a key is not known
   2  trouble")]
 pub(crate) struct Args {
     /// The key: `service1`, `billing.api`
-    key: Key,
+    #[arg(required_unless_present = "all")]
+    key: Option<Key>,
     /// From this revision: `43`, or `@~1` for the one before the head of this key
     from: Option<Which>,
     /// To this revision [default: the head]
@@ -46,6 +54,9 @@ pub(crate) struct Args {
     /// Compare the head with a file (`-` for stdin)
     #[arg(long, value_name = "PATH", conflicts_with = "from")]
     file: Option<PathBuf>,
+    /// Every document that differs between two points in time, revisions of the bucket: `40 44`; `40` for since then
+    #[arg(long, value_names = ["FROM", "TO"], num_args = 1..=2, conflicts_with_all = ["key", "file", "structural"])]
+    all: Option<Vec<Moment>>,
     /// By meaning instead of by line
     #[arg(long)]
     structural: bool,
@@ -72,9 +83,14 @@ impl Side {
             return Ok(Side { revision, ..Side::nothing() });
         }
         let document = document_of(bucket, &entry).await?;
+        Ok(Side::parsed(entry, document))
+    }
+
+    fn parsed(entry: Entry, document: Result<Document, ParseError>) -> Side {
         let label = format!("{}@{}", entry.key, entry.revision);
         let format = document.as_ref().ok().map(Document::format).or(entry.provenance.format);
-        Ok(Side { label, revision, bytes: entry.value, parsed: document.map(Document::into_value), format })
+        let parsed = document.map(Document::into_value);
+        Side { label, revision: Some(entry.revision), bytes: entry.value, parsed, format }
     }
 
     /// An empty file is the empty document here: it is shown for what it is, whether or not it would be refused.
@@ -90,7 +106,13 @@ impl Side {
 }
 
 pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome> {
-    let Args { key, from, to, file, structural } = args;
+    let Args { key, from, to, file, all, structural } = args;
+    let key = match (key, all.as_deref()) {
+        (Some(key), _) => key,
+        (None, Some([from, to @ ..])) => return all::run(session, *from, *to.first().unwrap_or(&Moment(None))).await,
+        // Refused when it was parsed.
+        (None, _) => anyhow::bail!("no key is named"),
+    };
     let bucket = session.bucket().await?;
     let (before, after) = match (file, from) {
         (Some(file), _) => {

@@ -4,8 +4,8 @@ use confhot::document::Document;
 use confhot::kv::{Entry, Key, Operation};
 use serde_json::json;
 
-use super::revision::Which;
-use super::{No, Outcome, Session, document_of};
+use super::revision::{Moment, Which};
+use super::{No, Outcome, Session, absent, document_of};
 
 /// Write a key's value, exactly the bytes that are stored
 #[derive(Debug, clap::Args)]
@@ -13,6 +13,7 @@ use super::{No, Outcome, Session, document_of};
 Examples:
   confhot get service1
   confhot get service1 --revision @~1 > service1.toml    # the one before the head
+  confhot get service1 --at 41                           # as it was when the bucket was at revision 41
   confhot get service1 --format json | jq .value.server.port
 
 With --format json:
@@ -21,7 +22,7 @@ With --format json:
 
 Exit codes:
   0  here it is
-  1  no such key or revision, or deleted
+  1  no such key or revision, or deleted; with --at, not there or deleted by then, or not retained
   2  trouble")]
 pub(crate) struct Args {
     /// The key: `service1`, `billing.api`
@@ -29,11 +30,21 @@ pub(crate) struct Args {
     /// A revision: `43`, or `@~1` for the one before the head of this key
     #[arg(long, value_name = "R", default_value = "@", hide_default_value = true)]
     revision: Which,
+    /// As it was when the bucket was at this revision, which may be another key's: `43`, or `@` for now
+    #[arg(long, value_name = "R", conflicts_with = "revision")]
+    at: Option<Moment>,
 }
 
 pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome> {
     let bucket = session.bucket().await?;
-    let entry = args.revision.resolve(&bucket, &args.key).await?;
+    let entry = match args.at {
+        Some(Moment(Some(at))) => match bucket.entry_at(&args.key, at).await? {
+            Some(entry) => entry,
+            None if bucket.head(&args.key).await?.is_some() => return Err(No::Later { key: args.key, at }.into()),
+            None => return Err(absent(&bucket, &args.key).await),
+        },
+        Some(Moment(None)) | None => args.revision.resolve(&bucket, &args.key).await?,
+    };
     if entry.operation == Operation::Delete {
         return Err(No::Deleted { key: args.key, at: entry.revision }.into());
     }

@@ -68,6 +68,28 @@ impl Which {
     }
 }
 
+/// One point in time: a revision of the bucket, none for now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Moment(pub(crate) Option<Revision>);
+
+/// The text is neither `43` nor `@`.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected a revision of the bucket such as 43, or @ for now")]
+pub(crate) struct InvalidMoment;
+
+impl FromStr for Moment {
+    type Err = InvalidMoment;
+
+    fn from_str(text: &str) -> Result<Moment, InvalidMoment> {
+        match text.parse() {
+            Ok(Which::HEAD) => Ok(Moment(None)),
+            Ok(Which::Number(number)) => Ok(Moment(Some(number))),
+            // A distance from the head counts one key's revisions.
+            Ok(Which::Back(_)) | Err(InvalidRevision) => Err(InvalidMoment),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -86,6 +108,15 @@ mod tests {
         }
         for text in ["", "~", "@~", "@~-1", "-1", "+1", "@~+1", "@1", "v43", "43 ", "99999999999999999999"] {
             assert_eq!(text.parse::<Which>(), Err(InvalidRevision), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_moment_is_a_number_or_now() {
+        assert_eq!("43".parse(), Ok(Moment(Some(Revision(43)))));
+        assert_eq!("@".parse(), Ok(Moment(None)));
+        for text in ["@~1", "", "x"] {
+            assert_eq!(text.parse::<Moment>(), Err(InvalidMoment), "{text}");
         }
     }
 }

@@ -17,6 +17,7 @@ mod interop;
 mod kv;
 mod live;
 mod loader;
+mod point_in_time;
 mod publishing;
 mod rollback;
 mod schemas;
