@@ -31,6 +31,9 @@ _confhot() {
             confhot,diff)
                 cmd="confhot__subcmd__diff"
                 ;;
+            confhot,export)
+                cmd="confhot__subcmd__export"
+                ;;
             confhot,get)
                 cmd="confhot__subcmd__get"
                 ;;
@@ -71,7 +74,7 @@ _confhot() {
 
     case "${cmd}" in
         confhot)
-            opts="-q -v -h -V --server --context --creds --nkey --tls-ca --tls-cert --tls-key --bucket --timeout --format --color --quiet --verbose --log-format --help --version dev loader serve get put diff history keys delete rollback watch status validate demo-edit completions man"
+            opts="-q -v -h -V --server --context --creds --nkey --tls-ca --tls-cert --tls-key --bucket --timeout --format --color --quiet --verbose --log-format --help --version dev loader serve get put diff export history keys delete rollback watch status validate demo-edit completions man"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -409,13 +412,83 @@ _confhot() {
             return 0
             ;;
         confhot__subcmd__diff)
-            opts="-q -v -h --file --structural --server --context --creds --nkey --tls-ca --tls-cert --tls-key --bucket --timeout --format --color --quiet --verbose --log-format --help"
+            opts="-q -v -h --file --all --structural --server --context --creds --nkey --tls-ca --tls-cert --tls-key --bucket --timeout --format --color --quiet --verbose --log-format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --all)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --context)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --creds)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --nkey)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --tls-ca)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --tls-cert)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --tls-key)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --bucket)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --format)
+                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                --log-format)
+                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        confhot__subcmd__export)
+            opts="-q -v -h --at --force --server --context --creds --nkey --tls-ca --tls-cert --tls-key --bucket --timeout --format --color --quiet --verbose --log-format --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --at)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -475,13 +548,17 @@ _confhot() {
             return 0
             ;;
         confhot__subcmd__get)
-            opts="-q -v -h --revision --server --context --creds --nkey --tls-ca --tls-cert --tls-key --bucket --timeout --format --color --quiet --verbose --log-format --help"
+            opts="-q -v -h --revision --at --server --context --creds --nkey --tls-ca --tls-cert --tls-key --bucket --timeout --format --color --quiet --verbose --log-format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --revision)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --at)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
