@@ -188,7 +188,7 @@ impl Follower {
             let pattern = self.pattern.clone();
             self.tail = match &told.republished {
                 Some(prefix) => Tail::republished(&self.bucket, prefix, &pattern).await?,
-                None => Tail::consumer(&self.bucket, &pattern, None).await?,
+                None => Tail::consumer(&self.bucket, &pattern).await?,
             };
             // Asked again now that the tail is open: what was stored before this answer is read, the rest is told.
             told = self.bucket.describe().await?;

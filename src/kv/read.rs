@@ -148,7 +148,7 @@ impl Bucket {
     /// [`BucketError`].
     pub async fn older(&self, key: &Key, before: Revision) -> Result<Vec<Entry>, BucketError> {
         let connection = &self.0.connection;
-        let mut tail = Tail::consumer(self, &Pattern::from(key), Some(0)).await?;
+        let mut tail = Tail::whole(self, key).await?;
         let mut entries = Vec::new();
         // It ends with `before` itself, or with what replaced it.
         let read = tokio::time::timeout(connection.timeout, async {

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::entry::attempt_id;
 use super::read::{reply_position, stored_position};
-use super::{Bucket, BucketError, Entry, Pattern};
+use super::{Bucket, BucketError, Entry, Key, Pattern};
 
 /// Entries as they are stored. Dropped, it ends; a consumer that it held is forgotten by the server within 30 s.
 pub(super) enum Tail {
@@ -40,30 +40,36 @@ impl Tail {
         Ok(Tail::Republished { bucket: bucket.clone(), subscriber })
     }
 
-    /// Follows `pattern` by a consumer that starts after revision `after`, or with what comes next.
-    pub(super) async fn consumer(bucket: &Bucket, pattern: &Pattern, after: Option<u64>) -> Result<Tail, BucketError> {
+    /// Follows `pattern` by a consumer that starts with what comes next.
+    pub(super) async fn consumer(bucket: &Bucket, pattern: &Pattern) -> Result<Tail, BucketError> {
+        Tail::pushed(bucket, pattern, false).await
+    }
+
+    /// All retained revisions of one key, oldest first, and then what comes.
+    pub(super) async fn whole(bucket: &Bucket, key: &Key) -> Result<Tail, BucketError> {
+        Tail::pushed(bucket, &Pattern::from(key), true).await
+    }
+
+    async fn pushed(bucket: &Bucket, pattern: &Pattern, whole: bool) -> Result<Tail, BucketError> {
         let client = &bucket.0.connection.client;
         let inbox = client.new_inbox();
         let subscriber = client.subscribe(inbox.clone()).await.map_err(BucketError::transport)?;
         let name = format!("confhot-watch-{}", attempt_id());
         let subject = bucket.subject(pattern.as_str());
-        let mut config = json!({
+        let config = json!({
             "name": name,
             "deliver_subject": inbox,
             "filter_subject": subject,
-            "deliver_policy": "new",
+            "deliver_policy": if whole { "all" } else { "new" },
             "ack_policy": "none",
             "max_deliver": 1,
             "mem_storage": true,
             "num_replicas": 1,
-            "flow_control": true,
+            // One key's few revisions fit in the subscription; to be asked to go on takes one right more to answer.
+            "flow_control": !whole,
             "idle_heartbeat": HEARTBEAT.as_nanos() as u64,
             "inactive_threshold": Duration::from_secs(30).as_nanos() as u64,
         });
-        if let Some(after) = after {
-            config["deliver_policy"] = "by_start_sequence".into();
-            config["opt_start_seq"] = (after + 1).into();
-        }
         let body = json!({ "stream_name": bucket.0.stream, "config": config, "action": "create" });
         // Named, and with its filter in the subject, so that the right to make it can be limited to one key.
         let create = format!("CONSUMER.CREATE.{}.{name}.{subject}", bucket.0.stream);

@@ -283,7 +283,7 @@ impl Follower {
         self.followed = self.prefix();
         let opened = match &self.followed {
             Some(prefix) => Tail::republished(&self.bucket, prefix, &self.pattern).await,
-            None => Tail::consumer(&self.bucket, &self.pattern, None).await,
+            None => Tail::consumer(&self.bucket, &self.pattern).await,
         };
         // Without a tail the reads go on, at the pace of failed ones, and each of them tries again.
         self.tail = opened.unwrap_or(Tail::None);
