@@ -133,7 +133,11 @@ pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome
     let (counted, told, key) = (metrics.clone(), output.clone(), args.name.clone());
     let make = move |serving, document| {
         let maker = maker.clone();
-        async move { maker.make(serving, document).await }
+        async move {
+            // Told to whoever asks for the status.
+            let hidden = |Rejection { kind, reason }| Rejection { kind, reason: without_passwords(&reason).into() };
+            maker.make(serving, document).await.map_err(hidden)
+        }
     };
     let mut builder = Live::made(&bucket, &args.name, make).observe(move |event| {
         counted.count(event);
