@@ -31,6 +31,7 @@ pub use entry::{ChangeSet, Entry, InvalidKey, Key, Operation, Position, Provenan
 pub use past::{Past, PastError};
 pub use publish::{Bulk, Expect, PublishError, Published, Write};
 pub use read::Pattern;
+pub(crate) use status::RETURN;
 pub use status::{Announcer, Heard, Instance, Refused, Report, Standing, Status, Statuses, settling, token};
 pub use watch::{Floor, Seen, Watch};
 
@@ -212,8 +213,7 @@ impl Bucket {
 
     /// The time by the clock of the stream's leader.
     async fn server_time(&self) -> Result<jiff::Timestamp, BucketError> {
-        let info = self.info().await?;
-        Ok(info.ts.unwrap_or_else(jiff::Timestamp::now))
+        Ok(self.info().await?.ts.unwrap_or_else(jiff::Timestamp::now))
     }
 
     /// Makes the bucket if there is none, and the one that instances tell in what they run ([`Bucket::statuses`]), and
@@ -352,7 +352,8 @@ impl Bucket {
     }
 
     fn key_of(&self, subject: &str) -> Option<Key> {
-        Key::parse(subject.strip_prefix("$KV.")?.strip_prefix(&self.0.name)?.strip_prefix('.')?).ok()
+        let text = subject.strip_prefix("$KV.")?.strip_prefix(&self.0.name)?.strip_prefix('.')?;
+        if self.0.name.ends_with(status::SUFFIX) { Key::of_record(text).ok() } else { Key::parse(text).ok() }
     }
 
     /// One request to JetStream's API, `subject` without the API's prefix.

@@ -58,6 +58,11 @@ use crate::schema::Schema;
 pub use state::{StateDir, StateError};
 
 /// One key's value in this process, always the last good one. Dropped, it stops following the key.
+///
+/// On a server that limits what its users may do, it needs to subscribe `confhot.live.<bucket>.<key>` and its inboxes
+/// ([`Connect::inbox_prefix`](crate::kv::Connect)), and to publish `$JS.API.DIRECT.GET.KV_<bucket>.$KV.<bucket>.<key>`. To
+/// start on an older revision where the newest is rejected takes `$JS.API.CONSUMER.CREATE.KV_<bucket>.*.$KV.<bucket>.<key>`
+/// and `$JS.API.CONSUMER.DELETE.KV_<bucket>.*` as well. None of them reads another key.
 pub struct Live<T> {
     shared: Arc<Shared<T>>,
     swapped: watch::Receiver<u64>,
@@ -365,7 +370,9 @@ impl<T: Send + Sync + 'static> Builder<T> {
     }
 
     /// Tells as `instance` which revision serves here, and which was rejected and why: what `confhot status` and
-    /// `--wait` read. It needs the right to publish `$KV.<bucket>_status.<key>.<instance>`.
+    /// `--wait` read. It needs the right to publish `$KV.<bucket>_status.<key>.<instance>`, the instance's id as
+    /// [`token`](crate::kv::token) writes it, and to notice that another process has the same id, to publish
+    /// `$JS.API.DIRECT.GET.KV_<bucket>_status.` and that subject.
     pub fn announce(mut self, instance: Instance) -> Builder<T> {
         self.instance = Some(instance);
         self

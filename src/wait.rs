@@ -1,14 +1,18 @@
 //! Waiting until every instance runs what was published: who was live when it was stored, and what became of each.
 //!
-//! A yes is only said when every one of them said so itself. What is heard live makes it quick; the records that the
+//! A yes is only said when every one of them said so itself, and when none of them can be missing among those that are
+//! known, as some may be shortly after a restart of the server. What is heard live makes it quick; the records that the
 //! server keeps ([`Bucket::statuses`]) are read again at a slow pace, so that nothing hangs on a message that was lost.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep_until, timeout_at};
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, OptionFuture};
+use tokio::time::{Instant, sleep_until};
 
-use crate::kv::{Bucket, BucketError, Heard, Key, Revision, Status, Statuses, settling};
+use crate::document::Digest;
+use crate::kv::{Bucket, BucketError, Heard, Key, RETURN, Revision, Status, Statuses, settling};
 
 /// An instance that was not heard for this long, while a server was connected, is gone.
 const GONE: Duration = Duration::from_secs(15);
@@ -16,6 +20,20 @@ const GONE: Duration = Duration::from_secs(15);
 /// When the records are read again: once soon, and then at this pace.
 const FIRST_LOOK: Duration = Duration::from_millis(250);
 const PACE: Duration = Duration::from_secs(1);
+
+/// How wrong the start of a process may be, which is told from when it was heard.
+const UNSURE: Duration = Duration::from_secs(1);
+
+/// What is to be applied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// The key.
+    pub key: Key,
+    /// Exactly this revision.
+    pub revision: Revision,
+    /// Its digest: a bucket that was made anew counts its revisions from 1 again.
+    pub digest: Digest,
+}
 
 /// What became of one instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,6 +87,9 @@ pub struct Outcome {
     pub members: Vec<Member>,
     /// Keys that no instance follows.
     pub unread: Vec<Key>,
+    /// Whether all instances that were live are among them for sure. Where not, the server was restarted, or the bucket
+    /// made, so short a time ago that some may not have told yet; it is no yes then.
+    pub complete: bool,
 }
 
 /// A wait that has taken note of who is live.
@@ -78,6 +99,10 @@ pub struct Wait {
     key: Option<Key>,
     statuses: Statuses,
     known: HashMap<Name, (Status, Instant)>,
+    /// Processes that said goodbye: what is read of them later is old.
+    gone: HashSet<String>,
+    /// From when on all live instances are among the known.
+    complete: Instant,
     until: Instant,
 }
 
@@ -87,24 +112,36 @@ type Name = (Key, String);
 impl Wait {
     /// Takes note of the live instances of `key`, or of all keys. To be called before anything is stored.
     ///
-    /// Shortly after a restart of the server it waits until the instances have had the time to come back. All of the
-    /// waiting, that of [`Wait::until_applied`] included, ends `patience` from now.
+    /// All of the waiting, that of [`Wait::until_applied`] included, ends `patience` from now.
     ///
     /// # Errors
     /// [`BucketError`] where they cannot be read.
     pub async fn begin(bucket: &Bucket, key: Option<&Key>, patience: Duration) -> Result<Wait, BucketError> {
         let until = Instant::now() + patience;
+        // First, so that nobody is missed between.
         let statuses = bucket.follow_statuses(key).await?;
-        let mut wait = Wait { bucket: bucket.clone(), key: key.cloned(), statuses, known: HashMap::new(), until };
-        loop {
-            let settle = wait.look().await?;
-            match settle {
-                Some(left) if Instant::now() < until => {
-                    tokio::time::sleep_until(until.min(Instant::now() + left.min(PACE))).await;
-                }
-                _ => return Ok(wait),
-            }
+        let complete_in = bucket.complete_in().await?;
+        let mut wait = Wait {
+            bucket: bucket.clone(),
+            key: key.cloned(),
+            statuses,
+            known: HashMap::new(),
+            gone: HashSet::new(),
+            complete: Instant::now(),
+            until,
+        };
+        let (read, settle) = look(bucket.clone(), wait.key.clone()).await?;
+        let settle = match settle {
+            Some(settle) => settle,
+            // All of them may have been cut off for so long that none is known.
+            None if read.is_empty() => RETURN,
+            None => Duration::ZERO,
+        };
+        wait.complete += complete_in.max(settle);
+        for (status, heard) in read {
+            wait.note(status, heard);
         }
+        Ok(wait)
     }
 
     /// The live instances that are known.
@@ -117,27 +154,15 @@ impl Wait {
         self.until = self.until.max(Instant::now() + patience);
     }
 
-    /// Reads the records; gives how long the instances may still be on their way back.
-    async fn look(&mut self) -> Result<Option<Duration>, BucketError> {
-        let (statuses, now) = self.bucket.statuses(self.key.as_ref()).await?;
-        let settle = settling(&statuses, now);
-        let here = Instant::now();
-        for status in statuses {
-            let age = Duration::try_from(now.duration_since(status.seen)).unwrap_or_default();
-            let heard = here.checked_sub(age).unwrap_or(here);
-            self.note(status, heard);
-        }
-        Ok(settle)
-    }
-
-    fn note(&mut self, status: Status, heard: Instant) {
+    /// Takes note of what an instance told; whether it is news.
+    fn note(&mut self, status: Status, heard: Instant) -> bool {
         let name = (status.key.clone(), status.token());
-        match self.known.get(&name) {
-            Some((_, before)) if *before > heard => {}
-            _ => {
-                self.known.insert(name, (status, heard));
-            }
+        let old = self.known.get(&name).is_some_and(|(_, before)| *before > heard);
+        let news = !old && !self.gone.contains(&status.process);
+        if news {
+            self.known.insert(name, (status, heard));
         }
+        news
     }
 
     /// Waits until every instance that was live applied exactly the revision of `targets` that its key has there, or one
@@ -148,90 +173,125 @@ impl Wait {
     /// Never fails: a server that is away is waited for like everybody else.
     pub async fn until_applied(
         &mut self,
-        targets: &[(Key, Revision)],
+        targets: &[Target],
         instances: Option<usize>,
         mut observe: impl FnMut(usize, usize),
     ) -> Outcome {
         let began = Instant::now();
         let mut tally = Tally::new(targets, instances);
-        let all = self.known.iter().map(|(name, (status, heard))| (name.clone(), status.clone(), *heard));
-        for (name, status, heard) in all.collect::<Vec<_>>() {
-            tally.join(&name, &status.instance.id, heard);
-            tally.hear(&name, &status, heard);
+        for (name, (status, heard)) in &self.known {
+            tally.join(name, &status.instance.id, *heard);
+            tally.hear(name, status, *heard);
         }
         let mut link = self.bucket.connection().link();
-        let mut up_since = link.borrow_and_update().up.then(Instant::now);
-        let mut look = Instant::now() + FIRST_LOOK;
+        let mut was = link.borrow_and_update().clone();
+        let mut up_since = was.up.then(Instant::now);
+        let mut due = began + FIRST_LOOK;
+        let mut looking: OptionFuture<BoxFuture<'static, Result<Looked, BucketError>>> = None.into();
+        let mut idle = true;
         loop {
             // What has arrived already counts before anything is decided.
-            while let Some(Some(heard)) = futures_util::FutureExt::now_or_never(self.statuses.next()) {
-                self.heard(&mut tally, heard, began, instances.is_some());
+            while let Some(Some(heard)) = self.statuses.next().now_or_never() {
+                self.heard(&mut tally, heard, began);
             }
             observe(tally.count(&Fate::Applied), tally.members.len());
-            let over = Instant::now() >= self.until;
-            if up_since.is_some_and(|since| since.elapsed() > GONE) {
-                tally.give_up_on_the_silent(Instant::now(), GONE);
+            let now = Instant::now();
+            if up_since.is_some_and(|since| now - since > GONE) {
+                tally.give_up_on_the_silent(now, GONE);
             }
-            if let Some(verdict) = tally.verdict(over) {
-                return tally.outcome(verdict);
+            let complete = now >= self.complete;
+            if let Some(verdict) = tally.verdict(now >= self.until, complete) {
+                return tally.outcome(verdict, complete);
             }
+            let wake = if complete { self.until } else { self.until.min(self.complete) };
             tokio::select! {
                 biased;
                 heard = self.statuses.next() => match heard {
-                    Some(heard) => self.heard(&mut tally, heard, began, instances.is_some()),
+                    Some(heard) => self.heard(&mut tally, heard, began),
                     // The connection was closed under us: nobody will be heard any more.
                     None => sleep_until(self.until).await,
                 },
                 changed = link.changed() => {
-                    let up = changed.is_ok() && link.borrow_and_update().up;
-                    up_since = up.then(|| up_since.unwrap_or_else(Instant::now));
                     if changed.is_err() { sleep_until(self.until).await; }
+                    let now = link.borrow_and_update().clone();
+                    up_since = now.up.then(|| up_since.unwrap_or_else(Instant::now));
+                    if now.up && now.generation != was.generation {
+                        // The server may have been restarted again before all of them were back.
+                        if !complete { self.complete = Instant::now() + RETURN; }
+                        // What was asked before is not answered any more.
+                        (looking, idle, due) = (None.into(), true, Instant::now());
+                    }
+                    was = now;
                 }
-                () = sleep_until(look.min(self.until)) => {
-                    if Instant::now() >= look && timeout_at(self.until, self.look()).await.is_ok_and(|it| it.is_ok()) {
-                        let all = self.known.iter().map(|(name, (status, heard))| (name, status, *heard));
-                        for (name, status, heard) in all {
-                            if was_live(status, heard, began) || instances.is_some() {
-                                tally.join(name, &status.instance.id, heard);
-                            }
-                            tally.hear(name, status, heard);
+                looked = &mut looking, if !idle => {
+                    (looking, idle, due) = (None.into(), true, Instant::now() + PACE);
+                    if let Some(Ok((read, _))) = looked {
+                        for (status, heard) in read {
+                            self.tell(&mut tally, status, heard, began);
                         }
                     }
-                    look = Instant::now() + PACE;
+                }
+                () = sleep_until(due), if idle => {
+                    looking = Some(look(self.bucket.clone(), self.key.clone()).boxed()).into();
+                    idle = false;
+                }
+                () = sleep_until(wake) => {}
+            }
+        }
+    }
+
+    fn heard(&mut self, tally: &mut Tally, heard: Heard, began: Instant) {
+        match heard {
+            Heard::Status(status) => self.tell(tally, *status, Instant::now(), began),
+            Heard::Goodbye { key, token } => {
+                let name = (key, token);
+                tally.goodbye(&name);
+                if let Some((status, _)) = self.known.remove(&name) {
+                    self.gone.insert(status.process);
                 }
             }
         }
     }
 
-    fn heard(&mut self, tally: &mut Tally, heard: Heard, began: Instant, all: bool) {
-        match heard {
-            Heard::Status(status) => {
-                let (name, now) = ((status.key.clone(), status.token()), Instant::now());
-                // It was away when the records were read, and live all the same.
-                if all || was_live(&status, now, began) {
-                    tally.join(&name, &status.instance.id, now);
-                }
-                tally.hear(&name, &status, now);
-                self.note(*status, now);
+    fn tell(&mut self, tally: &mut Tally, status: Status, heard: Instant, began: Instant) {
+        let name = (status.key.clone(), status.token());
+        if self.note(status.clone(), heard) {
+            // It was away when the records were read, and live all the same.
+            if tally.wanted.is_some() || was_live(&status, heard, began) {
+                tally.join(&name, &status.instance.id, heard);
             }
-            Heard::Goodbye { key, token } => {
-                let name = (key, token);
-                tally.goodbye(&name);
-                self.known.remove(&name);
-            }
+            tally.hear(&name, &status, heard);
         }
     }
 }
 
-/// Whether the process that told `status`, heard at `heard`, was there at `began`.
+/// The records, when each of them was heard, and how long some may be missing yet.
+type Looked = (Vec<(Status, Instant)>, Option<Duration>);
+
+async fn look(bucket: Bucket, key: Option<Key>) -> Result<Looked, BucketError> {
+    let (statuses, now) = bucket.statuses(key.as_ref()).await?;
+    let here = Instant::now();
+    let settle = settling(&statuses, now);
+    let heard = |status: &Status| {
+        let age = Duration::try_from(now.duration_since(status.seen)).unwrap_or_default();
+        here.checked_sub(age).unwrap_or(here)
+    };
+    let read = statuses.into_iter().map(|status| {
+        let heard = heard(&status);
+        (status, heard)
+    });
+    Ok((read.collect(), settle))
+}
+
+/// Whether the process that told `status`, heard at `heard`, was there at `began`, or may have been.
 fn was_live(status: &Status, heard: Instant, began: Instant) -> bool {
-    heard.checked_sub(status.up).is_none_or(|start| start <= began)
+    heard.checked_sub(status.up).is_none_or(|start| start <= began + UNSURE)
 }
 
 /// Who is waited for and what is known of each. Pure: time is handed in.
 #[derive(Debug)]
 struct Tally {
-    targets: HashMap<Key, Revision>,
+    targets: HashMap<Key, (Revision, Digest)>,
     wanted: Option<usize>,
     members: BTreeMap<Name, Counted>,
     superseded: Option<(Key, Revision)>,
@@ -247,8 +307,9 @@ struct Counted {
 }
 
 impl Tally {
-    fn new(targets: &[(Key, Revision)], wanted: Option<usize>) -> Tally {
-        Tally { targets: targets.iter().cloned().collect(), wanted, members: BTreeMap::new(), superseded: None }
+    fn new(targets: &[Target], wanted: Option<usize>) -> Tally {
+        let targets = targets.iter().map(|target| (target.key.clone(), (target.revision, target.digest)));
+        Tally { targets: targets.collect(), wanted, members: BTreeMap::new(), superseded: None }
     }
 
     /// Waits for an instance too.
@@ -260,17 +321,19 @@ impl Tally {
     }
 
     fn hear(&mut self, name: &Name, status: &Status, heard: Instant) {
-        let Some(target) = self.targets.get(&name.0).copied() else { return };
+        let Some((target, digest)) = self.targets.get(&name.0).copied() else { return };
         let Some(member) = self.members.get_mut(name) else { return };
-        member.heard = member.heard.max(heard);
+        let mut twins = status.twin;
         if member.processes[0].as_ref() != Some(&status.process) {
-            // A new process under an old name was started again; one that comes back was never gone.
-            if member.processes[1].as_ref() == Some(&status.process) {
-                let reason = format!("two processes call themselves `{}`", member.instance);
-                member.fate = Fate::Rejected(reason);
-                return;
-            }
+            // A new process under an old name was started again, unless the old one spoke on when it was there, or does.
+            let began = heard.checked_sub(status.up);
+            twins |= member.processes[1].as_ref() == Some(&status.process)
+                || member.processes[0].is_some() && began.is_some_and(|began| began + UNSURE < member.heard);
             member.processes = [Some(status.process.clone()), member.processes[0].take()];
+        }
+        member.heard = member.heard.max(heard);
+        if twins {
+            member.fate = Fate::Rejected(format!("two processes call themselves `{}`", member.instance));
         }
         if matches!(member.fate, Fate::Applied | Fate::Rejected(_)) {
             return;
@@ -278,7 +341,7 @@ impl Tally {
         let report = &status.report;
         if let Some(refused) = report.rejected.as_ref().filter(|refused| refused.revision == target) {
             member.fate = Fate::Rejected(refused.reason.clone());
-        } else if report.revision == Some(target) {
+        } else if report.revision == Some(target) && report.digest == Some(digest) {
             member.fate = Fate::Applied;
         } else {
             // It is there again, if it was given up.
@@ -309,8 +372,8 @@ impl Tally {
         self.members.values().filter(|member| member.fate == *fate).count()
     }
 
-    /// What it comes to, if that is certain, or if the time is `over`.
-    fn verdict(&self, over: bool) -> Option<Verdict> {
+    /// What it comes to, if that is certain, or if the time is `over`. Nobody says yes before the members are `complete`.
+    fn verdict(&self, over: bool, complete: bool) -> Option<Verdict> {
         let applied = self.count(&Fate::Applied);
         if self.members.values().any(|member| matches!(member.fate, Fate::Rejected(_))) {
             return Some(Verdict::Rejected);
@@ -321,11 +384,11 @@ impl Tally {
             }
             return over.then_some(Verdict::NotInTime);
         }
-        if self.wanted.is_some_and(|wanted| applied < wanted) {
-            return over.then_some(Verdict::NotInTime);
-        }
         if self.count(&Fate::Missing) > 0 {
             return Some(Verdict::NotInTime);
+        }
+        if !complete || self.wanted.is_some_and(|wanted| applied < wanted) {
+            return over.then_some(Verdict::NotInTime);
         }
         // Nobody is left who could say yes.
         if applied == 0 && self.wanted != Some(0) {
@@ -343,7 +406,7 @@ impl Tally {
         self.members.iter().map(member).collect()
     }
 
-    fn outcome(mut self, verdict: Verdict) -> Outcome {
+    fn outcome(mut self, verdict: Verdict, complete: bool) -> Outcome {
         for member in self.members.values_mut() {
             if member.fate == Fate::Waiting {
                 member.fate = Fate::Missing;
@@ -352,7 +415,7 @@ impl Tally {
         let mut unread: Vec<_> =
             self.targets.keys().filter(|key| !self.members.keys().any(|(of, _)| of == *key)).cloned().collect();
         unread.sort();
-        Outcome { verdict, members: self.members(), unread }
+        Outcome { verdict, members: self.members(), unread, complete }
     }
 }
 
@@ -370,13 +433,18 @@ mod tests {
         (key(), id.to_owned())
     }
 
+    /// Each revision has a text of its own.
+    fn target(revision: u64) -> Target {
+        Target { key: key(), revision: Revision(revision), digest: Digest::of(&revision.to_be_bytes()) }
+    }
+
     fn at(process: &str, revision: u64, newest: u64) -> Status {
         Status {
             instance: Instance::new("service1", process, "host"),
             key: key(),
             report: Report {
                 revision: Some(Revision(revision)),
-                digest: None,
+                digest: Some(target(revision).digest),
                 newest: Some(Revision(newest)),
                 state: Standing::Applied,
                 rejected: None,
@@ -386,6 +454,7 @@ mod tests {
             up: Duration::from_secs(60),
             connected: Duration::from_secs(60),
             process: process.to_owned(),
+            twin: false,
         }
     }
 
@@ -398,7 +467,7 @@ mod tests {
 
     /// A tally that waits for revision 7, of instances that serve revision 6.
     fn tally(wanted: Option<usize>, ids: &[&str]) -> Tally {
-        let mut tally = Tally::new(&[(key(), Revision(7))], wanted);
+        let mut tally = Tally::new(&[target(7)], wanted);
         for id in ids {
             tally.join(&name(id), id, Instant::now());
             tally.hear(&name(id), &at(id, 6, 6), Instant::now());
@@ -410,12 +479,12 @@ mod tests {
     fn a_yes_takes_every_instance_that_was_live() {
         let mut tally = tally(None, &["a", "b"]);
 
-        assert_eq!(tally.verdict(false), None);
+        assert_eq!(tally.verdict(false, true), None);
         tally.hear(&name("a"), &at("a", 7, 7), Instant::now());
-        assert_eq!(tally.verdict(false), None);
-        assert_eq!(tally.verdict(true), Some(Verdict::NotInTime));
+        assert_eq!(tally.verdict(false, true), None);
+        assert_eq!(tally.verdict(true, true), Some(Verdict::NotInTime));
         tally.hear(&name("b"), &at("b", 7, 7), Instant::now());
-        assert_eq!(tally.verdict(false), Some(Verdict::Applied));
+        assert_eq!(tally.verdict(false, true), Some(Verdict::Applied));
     }
 
     #[test]
@@ -424,8 +493,8 @@ mod tests {
 
         tally.hear(&name("b"), &rejecting("b", 7), Instant::now());
 
-        assert_eq!(tally.verdict(false), Some(Verdict::Rejected));
-        let outcome = tally.outcome(Verdict::Rejected);
+        assert_eq!(tally.verdict(false, true), Some(Verdict::Rejected));
+        let outcome = tally.outcome(Verdict::Rejected, true);
         assert_eq!(outcome.members[0].fate, Fate::Missing);
         assert_eq!(outcome.members[1].fate, Fate::Rejected("no".into()));
     }
@@ -436,7 +505,7 @@ mod tests {
 
         tally.hear(&name("a"), &rejecting("a", 6), Instant::now());
 
-        assert_eq!(tally.verdict(false), None);
+        assert_eq!(tally.verdict(false, true), None);
     }
 
     #[test]
@@ -445,11 +514,11 @@ mod tests {
 
         tally.goodbye(&name("a"));
         tally.hear(&name("b"), &at("b", 7, 7), Instant::now());
-        assert_eq!(tally.verdict(false), Some(Verdict::Applied));
+        assert_eq!(tally.verdict(false, true), Some(Verdict::Applied));
 
         let mut tally = self::tally(None, &["a"]);
         tally.goodbye(&name("a"));
-        assert_eq!(tally.verdict(false), Some(Verdict::Nobody));
+        assert_eq!(tally.verdict(false, true), Some(Verdict::Nobody));
     }
 
     #[test]
@@ -458,13 +527,13 @@ mod tests {
         tally.hear(&name("a"), &at("a", 7, 7), Instant::now());
 
         tally.hear(&name("b"), &at("b", 8, 8), Instant::now());
-        assert_eq!(tally.verdict(false), Some(Verdict::Superseded(key(), Revision(8))));
+        assert_eq!(tally.verdict(false, true), Some(Verdict::Superseded(key(), Revision(8))));
 
         // One that applied this one before the newer one has done what was asked.
         let mut tally = self::tally(None, &["a"]);
         tally.hear(&name("a"), &at("a", 7, 7), Instant::now());
         tally.hear(&name("a"), &at("a", 8, 8), Instant::now());
-        assert_eq!(tally.verdict(false), Some(Verdict::Applied));
+        assert_eq!(tally.verdict(false, true), Some(Verdict::Applied));
     }
 
     #[test]
@@ -473,30 +542,69 @@ mod tests {
         let later = Instant::now() + Duration::from_secs(16);
 
         tally.give_up_on_the_silent(later, GONE);
-        assert_eq!(tally.verdict(false), Some(Verdict::NotInTime));
+        assert_eq!(tally.verdict(false, true), Some(Verdict::NotInTime));
         tally.hear(&name("a"), &at("a", 6, 6), later);
-        assert_eq!(tally.verdict(false), None);
+        assert_eq!(tally.verdict(false, true), None);
     }
 
     #[test]
     fn so_many_instances_as_were_asked_for_and_none_if_none_were() {
-        assert_eq!(tally(None, &[]).verdict(false), Some(Verdict::Nobody));
-        assert_eq!(tally(Some(0), &[]).verdict(false), Some(Verdict::Applied));
+        assert_eq!(tally(None, &[]).verdict(false, true), Some(Verdict::Nobody));
+        assert_eq!(tally(Some(0), &[]).verdict(false, true), Some(Verdict::Applied));
 
         let mut tally = tally(Some(2), &["a"]);
         tally.hear(&name("a"), &at("a", 7, 7), Instant::now());
-        assert_eq!(tally.verdict(false), None);
-        assert_eq!(tally.verdict(true), Some(Verdict::NotInTime));
+        assert_eq!(tally.verdict(false, true), None);
+        assert_eq!(tally.verdict(true, true), Some(Verdict::NotInTime));
     }
 
     #[test]
     fn two_processes_under_one_name_are_told_apart_from_one_that_was_started_again() {
-        let mut tally = tally(None, &["a"]);
-        tally.hear(&name("a"), &at("a2", 6, 6), Instant::now());
-        assert_eq!(tally.verdict(false), None, "started again");
+        let later = Instant::now() + Duration::from_secs(60);
+        let young = Status { up: Duration::from_secs(5), ..at("a2", 7, 7) };
+        let mut again = tally(None, &["a"]);
+        again.hear(&name("a"), &young, later);
+        assert_eq!(again.verdict(false, true), Some(Verdict::Applied), "started again");
 
-        tally.hear(&name("a"), &at("a", 6, 6), Instant::now());
-        assert_eq!(tally.verdict(false), Some(Verdict::Rejected));
+        // The first one speaks on after the second one began: before it said anything, after, or by its own account.
+        let mut before = tally(None, &["a"]);
+        before.hear(&name("a"), &at("a", 6, 6), later);
+        before.hear(&name("a"), &young, later);
+        let mut after = tally(None, &["a"]);
+        after.hear(&name("a"), &Status { up: Duration::ZERO, ..at("a2", 6, 6) }, later);
+        assert_eq!(after.verdict(false, true), None);
+        after.hear(&name("a"), &at("a", 7, 7), later);
+        let mut told = tally(None, &["a"]);
+        told.hear(&name("a"), &Status { twin: true, ..at("a", 7, 7) }, later);
+        for tally in [before, after, told] {
+            assert_eq!(tally.verdict(false, true), Some(Verdict::Rejected));
+        }
+    }
+
+    #[test]
+    fn no_yes_is_said_before_all_that_were_live_are_known() {
+        let mut tally = tally(None, &["a"]);
+        tally.hear(&name("a"), &at("a", 7, 7), Instant::now());
+
+        assert_eq!(tally.verdict(false, false), None);
+        assert_eq!(tally.verdict(true, false), Some(Verdict::NotInTime));
+        assert_eq!(tally.verdict(false, true), Some(Verdict::Applied));
+        let none = self::tally(Some(0), &[]);
+        assert_eq!((none.verdict(false, false), none.verdict(true, false)), (None, Some(Verdict::NotInTime)));
+        let mut no = self::tally(None, &["a"]);
+        no.hear(&name("a"), &rejecting("a", 7), Instant::now());
+        assert_eq!(no.verdict(false, false), Some(Verdict::Rejected));
+    }
+
+    #[test]
+    fn the_same_revision_of_another_bucket_is_not_the_one() {
+        let mut tally = tally(None, &["a"]);
+        let mut other = at("a", 7, 7);
+        other.report.digest = Some(target(8).digest);
+
+        tally.hear(&name("a"), &other, Instant::now());
+
+        assert_eq!(tally.verdict(false, true), None);
     }
 
     #[test]
@@ -506,7 +614,7 @@ mod tests {
 
         tally.join(&other, "a", Instant::now());
 
-        assert_eq!(tally.verdict(false), Some(Verdict::Applied));
-        assert_eq!(tally.outcome(Verdict::Applied).unread, [key()]);
+        assert_eq!(tally.verdict(false, true), Some(Verdict::Applied));
+        assert_eq!(tally.outcome(Verdict::Applied, true).unread, [key()]);
     }
 }

@@ -10,7 +10,7 @@ use confhot::document::{Document, Format, ParseError};
 use confhot::kv::{
     Bucket, BucketError, Entry, Expect, Key, Operation, Provenance, PublishError, Revision, Settings, Write, Writer,
 };
-use confhot::wait::Verdict;
+use confhot::wait::{Target, Verdict};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -111,7 +111,8 @@ pub(crate) async fn run(session: &Session, mut args: Args) -> anyhow::Result<Out
             && head.operation == Operation::Put
             && head.value == document.bytes()
         {
-            return told(session, &bucket, &key, head.revision, None, waiting).await;
+            let target = Target { key, revision: head.revision, digest: document.digest() };
+            return told(session, &bucket, target, None, waiting).await;
         }
         if !args.force
             && let Some(suspicion) = suspicion(&bucket, head.as_ref(), &document).await?
@@ -132,7 +133,8 @@ pub(crate) async fn run(session: &Session, mut args: Args) -> anyhow::Result<Out
         match bucket.publish(&write).await {
             Ok(published) => {
                 let text = format!("{key} is published at revision {}", published.revision);
-                return told(session, &bucket, &key, published.revision, Some(&text), waiting).await;
+                let target = Target { key, revision: published.revision, digest: document.digest() };
+                return told(session, &bucket, target, Some(&text), waiting).await;
             }
             Err(PublishError::Conflict { .. }) if args.expect.is_none() && tries < TRIES => {}
             Err(error) => return Err(error.into()),
@@ -207,12 +209,12 @@ fn expect(key: &Key, head: Option<&Entry>, wanted: Option<u64>) -> Result<Expect
 pub(super) async fn told(
     session: &Session,
     bucket: &Bucket,
-    key: &Key,
-    revision: Revision,
+    target: Target,
     stored: Option<&str>,
     waiting: Option<(Waiting, bool)>,
 ) -> anyhow::Result<Outcome> {
     let out = &session.out;
+    let Target { key, revision, .. } = &target;
     let mut answer = json!({ "key": key, "revision": revision, "unchanged": stored.is_none() });
     if !out.is_json() {
         match stored {
@@ -223,13 +225,11 @@ pub(super) async fn told(
     }
     let mut outcome = Outcome::Yes;
     if let Some((mut waiting, roll_back)) = waiting {
-        let target = [(key.clone(), revision)];
+        let target = [target];
         let waited = waiting.applied(session, &target).await;
         outcome = wait::outcome(&waited);
         let mut back = None;
-        if !out.is_json() {
-            wait::tell(session, &waited)?;
-        }
+        wait::tell(session, &waited)?;
         // What nobody stored just now is nobody's to take back.
         if roll_back && stored.is_some() && waited.verdict == Verdict::Rejected {
             let gone = waiting.roll_back(session, bucket, &target, &wait::why(&waited)).await;

@@ -4,6 +4,7 @@ mod set;
 
 use confhot::diff;
 use confhot::kv::{Bucket, Entry, Key, Operation, Write, rollback};
+use confhot::wait::Target;
 
 use super::revision::Which;
 use super::{No, Outcome, Session, Unconfirmed, absent, diff::style, document_of, judge, put, wait};
@@ -75,7 +76,8 @@ pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome
     }
     if head.operation == Operation::Put && head.value == target.value {
         let waiting = waiting.begin(&bucket, Some(&key)).await?;
-        return put::told(session, &bucket, &key, head.revision, None, waiting.map(|waiting| (waiting, false))).await;
+        let target = Target { key, revision: head.revision, digest: head.digest() };
+        return put::told(session, &bucket, target, None, waiting.map(|waiting| (waiting, false))).await;
     }
     let mut write = write(&bucket, head, &target).await?;
     write.provenance.author = session.author();
@@ -93,7 +95,8 @@ pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome
     let published = bucket.publish(&write).await?;
     let text = format!("{key} is rolled back to revision {}, as revision {}", target.revision, published.revision);
     let waiting = waiting.map(|waiting| (waiting, false));
-    put::told(session, &bucket, &key, published.revision, Some(&text), waiting).await
+    let target = Target { key, revision: published.revision, digest: target.digest() };
+    put::told(session, &bucket, target, Some(&text), waiting).await
 }
 
 /// The write that brings `target` back, if it holds what services can use: to publish again what is known to be broken,

@@ -311,6 +311,7 @@ mod tests {
             up: Duration::ZERO,
             connected: Duration::ZERO,
             process: String::new(),
+            twin: false,
         }
     }
 

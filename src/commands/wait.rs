@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use confhot::document::Digest;
 use confhot::kv::{Bucket, ChangeSet, Entry, Key, Operation, Revision, Status, Write, rollback};
-use confhot::wait::{Fate, Member, Outcome as Waited, Verdict, Wait};
+use confhot::wait::{Fate, Member, Outcome as Waited, Target, Verdict, Wait};
 use indicatif::ProgressDrawTarget;
 use serde_json::{Value, json};
 
@@ -30,26 +30,13 @@ pub(crate) struct Args {
 /// Where a key stands after a run, and whether the run put it there.
 #[derive(Debug, Clone)]
 pub(crate) struct Stood {
-    key: Key,
-    revision: Revision,
-    new: bool,
+    pub(crate) target: Target,
+    pub(crate) new: bool,
 }
 
 impl Stood {
-    pub(crate) fn new(key: Key, revision: Revision, _digest: Digest, new: bool) -> Stood {
-        Stood { key, revision, new }
-    }
-
-    pub(crate) fn key(&self) -> &Key {
-        &self.key
-    }
-
-    pub(crate) fn revision(&self) -> Revision {
-        self.revision
-    }
-
-    pub(crate) fn is_new(&self) -> bool {
-        self.new
+    pub(crate) fn new(key: Key, revision: Revision, digest: Digest, new: bool) -> Stood {
+        Stood { target: Target { key, revision, digest }, new }
     }
 }
 
@@ -85,24 +72,20 @@ impl Waiting {
         roll_back: bool,
     ) -> anyhow::Result<(Outcome, serde_json::Map<String, Value>)> {
         // Schemas are read by whoever checks, and applied by nobody.
-        let targets = stood.iter().filter(|stood| !stood.key.is_own());
-        let targets: Vec<_> = targets.map(|stood| (stood.key.clone(), stood.revision)).collect();
-        let waited = self.applied(session, &targets).await;
-        let out = &session.out;
+        let targets = stood.iter().map(|stood| &stood.target).filter(|target| !target.key.is_own());
+        let waited = self.applied(session, &targets.cloned().collect::<Vec<_>>()).await;
         let nobody = waited.verdict == Verdict::Nobody && waited.members.is_empty();
-        if !out.is_json() {
-            if !waited.unread.is_empty() {
-                let keys: Vec<_> = waited.unread.iter().map(Key::to_string).collect();
-                out.note(&format!("no live instance follows {}", keys.join(", ")));
-            }
-            if !nobody {
-                tell(session, &waited)?;
-            }
+        if !waited.unread.is_empty() {
+            let keys: Vec<_> = waited.unread.iter().map(Key::to_string).collect();
+            session.out.note(&format!("no live instance follows {}", keys.join(", ")));
+        }
+        if !nobody {
+            tell(session, &waited)?;
         }
         let mut back = Vec::new();
         if roll_back && waited.verdict == Verdict::Rejected {
             let new = stood.iter().filter(|stood| stood.new);
-            let new: Vec<_> = new.map(|stood| (stood.key.clone(), stood.revision)).collect();
+            let new: Vec<_> = new.map(|stood| stood.target.clone()).collect();
             back = self.roll_back(session, bucket, &new, &why(&waited)).await;
         }
         let mut lists = lists(&waited, |member| match &member.fate {
@@ -116,7 +99,7 @@ impl Waiting {
     }
 
     /// Waits until the instances run `targets`; shows on a terminal how far it is.
-    pub(crate) async fn applied(&mut self, session: &Session, targets: &[(Key, Revision)]) -> Waited {
+    pub(crate) async fn applied(&mut self, session: &Session, targets: &[Target]) -> Waited {
         let bar = session.out.progress(self.wait.known().count());
         let since = Instant::now();
         let waited = self.wait.until_applied(targets, self.instances, |applied, of| {
@@ -151,12 +134,12 @@ impl Waiting {
         &mut self,
         session: &Session,
         bucket: &Bucket,
-        targets: &[(Key, Revision)],
+        targets: &[Target],
         why: &str,
     ) -> Vec<(Key, Revision)> {
         let (out, author) = (&session.out, session.author());
         let mut writes = Vec::new();
-        for (key, revision) in targets {
+        for Target { key, revision, .. } in targets {
             match self.way_back(bucket, key, *revision).await {
                 Ok(mut write) => {
                     write.provenance.author.clone_from(&author);
@@ -177,7 +160,8 @@ impl Waiting {
             match outcome {
                 Ok(stored) => {
                     back.extend(write.provenance.rollback_of.map(|to| (write.key.clone(), to)));
-                    published.push((write.key, stored.revision));
+                    let digest = Digest::of(&write.value);
+                    published.push(Target { key: write.key, revision: stored.revision, digest });
                 }
                 Err(error) => out.note(&format!("{} is not rolled back: {error}", write.key)),
             }
@@ -231,6 +215,9 @@ pub(crate) fn lists(waited: &Waited, shown: impl Fn(&Member) -> Value) -> serde_
     lists.insert("rejected".into(), list(|fate| matches!(fate, Fate::Rejected(_))));
     lists.insert("missing".into(), list(|fate| *fate == Fate::Missing));
     lists.insert("left".into(), list(|fate| *fate == Fate::Left));
+    if !waited.complete && waited.verdict == Verdict::NotInTime {
+        lists.insert("complete".into(), json!(false));
+    }
     if let Verdict::Superseded(_, revision) = &waited.verdict {
         lists.insert("superseded_by".into(), json!(revision));
     }
@@ -260,7 +247,8 @@ fn summary(waited: &Waited) -> String {
     text
 }
 
-/// What came of it, for a person: a line, a line for each instance that is not as it should be, and what to do.
+/// What came of it, for a person: a line, a line for each instance that is not as it should be, and what to do; only the
+/// last of these where answers are JSON.
 pub(crate) fn tell(session: &Session, waited: &Waited) -> anyhow::Result<()> {
     let out = &session.out;
     match &waited.verdict {
@@ -269,8 +257,16 @@ pub(crate) fn tell(session: &Session, waited: &Waited) -> anyhow::Result<()> {
             out.note("hint: start one, or say --instances 0 where that is right");
             return Ok(());
         }
-        Verdict::Superseded(key, revision) => out.line(&format!("superseded: {key} is at revision {revision}"))?,
+        Verdict::NotInTime if !waited.complete => {
+            out.note("not all live instances may be known yet: the server was restarted, or the bucket made, just now")
+        }
+        Verdict::Superseded(key, revision) if !out.is_json() => {
+            out.line(&format!("superseded: {key} is at revision {revision}"))?
+        }
         _ => {}
+    }
+    if out.is_json() {
+        return Ok(());
     }
     out.line(&summary(waited))?;
     for member in &waited.members {

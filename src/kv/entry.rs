@@ -38,12 +38,21 @@ impl Key {
     /// # Errors
     /// [`InvalidKey`] names the first character that stands in the way.
     pub fn parse(text: &str) -> Result<Key, InvalidKey> {
+        Key::of_at_most(Self::MAX_LEN, text)
+    }
+
+    /// The key of a record of `Self::MAX_LEN` and the token that names an instance.
+    pub(super) fn of_record(text: &str) -> Result<Key, InvalidKey> {
+        Key::of_at_most(Self::MAX_LEN + 1 + super::status::LONGEST_TOKEN, text)
+    }
+
+    fn of_at_most(limit: usize, text: &str) -> Result<Key, InvalidKey> {
         let invalid = |reason: String| InvalidKey { text: text.escape_debug().to_string(), reason };
         if text.is_empty() {
             return Err(invalid("it is empty".into()));
         }
-        if text.len() > Self::MAX_LEN {
-            return Err(invalid(format!("it is {} bytes long, the limit is {}", text.len(), Self::MAX_LEN)));
+        if text.len() > limit {
+            return Err(invalid(format!("it is {} bytes long, the limit is {limit}", text.len())));
         }
         if let Some(c) = text.chars().find(|&c| !is_key_char(c)) {
             return Err(invalid(format!("`{}` is not a letter, a digit or one of - _ = / .", c.escape_debug())));

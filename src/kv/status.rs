@@ -4,8 +4,9 @@
 //! (`nats kv ls configs_status`). It is kept in memory with one record a subject and an age limit: an instance writes its
 //! record anew every few seconds, without asking for an answer, and one that died is gone when its last record is too
 //! old. No consumer, no disk, and liveness by the server's clock alone. What a restart of the server forgets, the
-//! instances tell again as they reconnect; each record says for how long its connection has stood, so that a reader knows
-//! when too little time has passed for all of them ([`settling`]).
+//! instances tell again as they reconnect. A reader can know when too little time has passed for all of them: a mark
+//! stands among the records that is forgotten with them and does not age ([`Bucket::complete_in`]), and each record says
+//! for how long its connection has stood ([`settling`]).
 
 use std::time::Duration;
 
@@ -32,15 +33,29 @@ const BEAT: Duration = Duration::from_secs(3);
 /// a process which was frozen for ten counts as live, and short enough for a dead one to be gone within fifteen.
 const AGE: Duration = Duration::from_millis(13_500);
 
-/// After a restart of the server its instances are back within this: what [`super::Connection`]'s reconnects take at
-/// most, and a moment.
-const RETURN: Duration = Duration::from_secs(6);
+/// After a restart of the server its instances have told again within this: what [`super::Connection`]'s reconnects take
+/// at most, or a beat, and a moment.
+pub(crate) const RETURN: Duration = Duration::from_secs(6);
 
-/// Longest reason that a record carries, in bytes.
+/// Longest texts that a record carries, in bytes.
 const LONGEST_REASON: usize = 1_000;
+const LONGEST_ID: usize = 512;
+const LONGEST_NAME: usize = 256;
 
-/// Longest record that the server takes, in bytes.
-const LONGEST: i32 = 8_192;
+/// Longest record that the server takes, in bytes: all of these if JSON has to escape each byte of them.
+const LONGEST: i32 = 16_384;
+
+/// Longest token that names an instance, in bytes.
+pub(super) const LONGEST_TOKEN: usize = 128;
+
+/// What the name of a bucket of records ends with.
+pub(super) const SUFFIX: &str = "_status";
+
+/// Key of the mark that was made when the bucket of records held nothing.
+const MARK: &str = "_since";
+
+/// A process that has met its twin looks for it again in each beat, until it has not seen it so often.
+const TWIN_GONE: u32 = 3;
 
 /// One process that follows keys.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -120,6 +135,9 @@ struct Record {
     connected_ms: u64,
     /// Tells two processes with one instance id apart.
     process: String,
+    /// Whether the process has met another one with its instance id.
+    #[serde(default)]
+    twin: bool,
 }
 
 /// What an instance said last of one key, and when.
@@ -141,6 +159,8 @@ pub struct Status {
     pub connected: Duration,
     /// Tells two processes with one instance id apart.
     pub process: String,
+    /// Whether it has met another process with its instance id.
+    pub twin: bool,
 }
 
 /// What came over the wire just now.
@@ -157,7 +177,8 @@ pub enum Heard {
     },
 }
 
-/// An instance's id as one token of a key: what cannot stand there is written `=` and two hex digits.
+/// An instance's id as one token of a key: what cannot stand there is written `=` and two hex digits, and what is too long
+/// ends with a digest of the whole.
 pub fn token(id: &str) -> String {
     let mut token = String::with_capacity(id.len());
     for byte in id.bytes() {
@@ -166,8 +187,24 @@ pub fn token(id: &str) -> String {
             byte => token.push_str(&format!("={byte:02X}")),
         }
     }
+    if token.len() > LONGEST_TOKEN {
+        let digest = Digest::of(id.as_bytes()).to_string();
+        let end = &digest[digest.len() - 32..];
+        token.truncate(LONGEST_TOKEN - 1 - end.len());
+        token.push('=');
+        token.push_str(end);
+    }
     // A token of an empty id would be none.
     if token.is_empty() { "=".into() } else { token }
+}
+
+/// The beginning of `text`, as long as it may be.
+fn clip(text: &mut String, longest: usize) {
+    if text.len() > longest {
+        let end = (0..=longest).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+        text.truncate(end);
+        text.push('…');
+    }
 }
 
 /// Whether `statuses`, read at `now` by the server's clock, may lack instances that are live: the longest standing
@@ -199,6 +236,7 @@ impl Status {
             up: ago(record.up_ms),
             connected: ago(record.connected_ms),
             process: record.process,
+            twin: record.twin,
         })
     }
 
@@ -246,7 +284,7 @@ fn pattern(key: Option<&Key>) -> Pattern {
 impl Bucket {
     /// The bucket that the records stand in.
     fn status_bucket(&self) -> Bucket {
-        Bucket::named(self.0.connection.clone(), format!("{}_status", self.0.name))
+        Bucket::named(self.0.connection.clone(), format!("{}{SUFFIX}", self.0.name))
     }
 
     /// What the live instances said last, of `key` or of all keys, and the time by the server's clock; in no particular
@@ -268,7 +306,12 @@ impl Bucket {
             bucket.server_time().await
         };
         match read.await {
-            Ok(now) => Ok((statuses, now)),
+            Ok(now) => {
+                // A bucket that somebody else made may keep them for longer.
+                let old = |status: &Status| now.duration_since(status.seen).unsigned_abs() > AGE && now > status.seen;
+                statuses.retain(|status| !old(status));
+                Ok((statuses, now))
+            }
             Err(BucketError::Missing(_)) => Ok((Vec::new(), Timestamp::now())),
             Err(error) => Err(error),
         }
@@ -283,6 +326,44 @@ impl Bucket {
         let subject = bucket.subject(pattern(key).as_str());
         let subscriber = bucket.0.connection.client.subscribe(subject).await.map_err(BucketError::transport)?;
         Ok(Statuses { bucket, subscriber })
+    }
+
+    /// How long it takes until all live instances have had the time to tell what they run since the server forgot it;
+    /// zero where that is long ago. Makes the bucket of records if there is none, as after a restart of a server alone.
+    ///
+    /// # Errors
+    /// [`BucketError`].
+    pub async fn complete_in(&self) -> Result<Duration, BucketError> {
+        let bucket = self.status_bucket();
+        let mark = Key::parse(MARK).map_err(BucketError::transport)?;
+        let made = match bucket.head(&mark).await {
+            Err(BucketError::Missing(_)) => match self.info().await {
+                Ok(info) => self.ensure_status(info.config.num_replicas).await,
+                // Made with the bucket itself.
+                Err(BucketError::Missing(_)) => Ok(()),
+                Err(error) => Err(error),
+            },
+            Ok(None) => bucket.mark().await,
+            Ok(Some(mark)) => {
+                let age = bucket.server_time().await?.duration_since(mark.created);
+                return Ok(RETURN.saturating_sub(Duration::try_from(age).unwrap_or_default()));
+            }
+            Err(error) => Err(error),
+        };
+        match made {
+            // Whoever may not make it cannot know either.
+            Ok(()) | Err(BucketError::Refused { .. } | BucketError::Denied(_)) => Ok(RETURN),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Leaves the mark in a bucket of records that has none. Where the bucket is somebody else's and takes no message
+    /// that does not age, it never has one, and whoever asks [`Bucket::complete_in`] is told to wait.
+    async fn mark(&self) -> Result<(), BucketError> {
+        let mut headers = async_nats::HeaderMap::new();
+        headers.insert("Nats-TTL", "never");
+        headers.insert("Nats-Expected-Last-Subject-Sequence", "0");
+        self.request(self.publish_subject(MARK), Some(headers), Bytes::new()).await.map(|_| ())
     }
 
     /// Makes the bucket of records if there is none.
@@ -306,6 +387,7 @@ impl Bucket {
             num_replicas: replicas,
             max_consumers: 100_000,
             duplicate_window: Duration::from_secs(10),
+            allow_message_ttl: true,
             allow_rollup: true,
             deny_delete: true,
             allow_direct: true,
@@ -314,7 +396,8 @@ impl Bucket {
         loop {
             let body = serde_json::to_vec(&config).map_err(BucketError::transport)?;
             match bucket.api::<StreamInfo>(format!("STREAM.CREATE.{}", bucket.0.stream), body).await {
-                Ok(_) | Err(BucketError::Refused { code: code::STREAM_NAME_IN_USE, .. }) => return Ok(()),
+                Ok(_) => return bucket.mark().await,
+                Err(BucketError::Refused { code: code::STREAM_NAME_IN_USE, .. }) => return Ok(()),
                 // An account that may store nothing in memory.
                 Err(BucketError::Refused { .. }) if config.storage == stream::StorageType::Memory => {
                     config.storage = stream::StorageType::File;
@@ -333,14 +416,18 @@ pub struct Announcer {
     twins: mpsc::Receiver<String>,
     subject: String,
     bucket: Bucket,
-    _task: JoinSet<()>,
+    task: JoinSet<()>,
 }
 
 impl Announcer {
     /// Tells from now on, a report without a value first.
     ///
     /// Must be called within a tokio runtime.
-    pub fn start(bucket: &Bucket, key: &Key, instance: Instance) -> Announcer {
+    pub fn start(bucket: &Bucket, key: &Key, mut instance: Instance) -> Announcer {
+        clip(&mut instance.id, LONGEST_ID);
+        for name in [&mut instance.service, &mut instance.host, &mut instance.version] {
+            clip(name, LONGEST_NAME);
+        }
         let bucket = bucket.status_bucket();
         let key_of_record = format!("{key}.{}", token(&instance.id));
         let subject = bucket.publish_subject(&key_of_record);
@@ -349,22 +436,30 @@ impl Announcer {
         let teller = Teller {
             bucket: bucket.clone(),
             key: key.clone(),
-            record: Key::parse(&key_of_record).ok(),
+            record: Key::of_record(&key_of_record).ok(),
             subject: subject.clone(),
             instance,
             reported,
             process: attempt_id(),
             began: Instant::now(),
             found,
+            twin: 0,
         };
         let mut task = JoinSet::new();
         task.spawn(teller.run());
-        Announcer { report, twins, subject, bucket, _task: task }
+        Announcer { report, twins, subject, bucket, task }
     }
 
-    /// Tells `report` at once, if it says anything new.
+    /// Tells `report` at once, if it says anything new. Other words for the same refusal, as each attempt at what is
+    /// unavailable may find, are no change; the next beat has them.
     pub fn tell(&self, report: Report) {
         self.report.send_if_modified(|(told, since)| {
+            if let (Some(refused), Some(again)) = (&mut told.rejected, &report.rejected)
+                && (refused.revision, &refused.kind) == (again.revision, &again.kind)
+                && refused.reason != again.reason
+            {
+                refused.reason.clone_from(&again.reason);
+            }
             let new = *told != report;
             if new {
                 (*told, *since) = (report, Instant::now());
@@ -381,21 +476,29 @@ impl Announcer {
         }
     }
 
-    /// Says that the instance stops: nobody waits for it any more.
-    pub async fn goodbye(self) {
-        let client = &self.bucket.0.connection.client;
-        if self.bucket.0.connection.link.borrow().up {
-            let mut headers = async_nats::HeaderMap::new();
-            headers.insert("KV-Operation", "DEL");
-            let _ = client.publish_with_headers(self.subject.clone(), headers, Bytes::new()).await;
+    /// Says that the instance stops: nobody waits for it any more. It is sent when this returns, which takes a second at
+    /// most.
+    pub async fn goodbye(mut self) {
+        // Nothing is told after it.
+        self.task.shutdown().await;
+        let connection = &self.bucket.0.connection;
+        if !connection.link.borrow().up {
+            return;
         }
+        let mut headers = async_nats::HeaderMap::new();
+        headers.insert("KV-Operation", "DEL");
+        let said = async {
+            let _ = connection.client.publish_with_headers(self.subject.clone(), headers, Bytes::new()).await;
+            let _ = connection.client.flush().await;
+        };
+        let _ = tokio::time::timeout(Duration::from_secs(1), said).await;
     }
 }
 
 struct Teller {
     bucket: Bucket,
     key: Key,
-    /// The record's own key; none where the instance's id makes it too long to be one.
+    /// The record's own key.
     record: Option<Key>,
     subject: String,
     instance: Instance,
@@ -403,6 +506,8 @@ struct Teller {
     process: String,
     began: Instant,
     found: mpsc::Sender<String>,
+    /// Beats until a twin that was met is taken for gone; 0 where none was met.
+    twin: u32,
 }
 
 impl Teller {
@@ -429,7 +534,7 @@ impl Teller {
                 () = sleep_until(due), if now.up => false,
             };
             if !changed {
-                if Self::LOOK.contains(&beats) || beats % 5 == 4 {
+                if self.twin > 0 || Self::LOOK.contains(&beats) || beats % 5 == 4 {
                     self.look_for_twin().await;
                 }
                 beats = beats.saturating_add(1);
@@ -441,12 +546,8 @@ impl Teller {
 
     async fn publish(&mut self, connected: Instant) {
         let (mut report, since) = self.reported.borrow_and_update().clone();
-        if let Some(refused) = &mut report.rejected
-            && refused.reason.len() > LONGEST_REASON
-        {
-            let end = (0..=LONGEST_REASON).rev().find(|end| refused.reason.is_char_boundary(*end)).unwrap_or(0);
-            refused.reason.truncate(end);
-            refused.reason.push('…');
+        if let Some(refused) = &mut report.rejected {
+            clip(&mut refused.reason, LONGEST_REASON);
         }
         let ms = |since: Instant| u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
         let record = Record {
@@ -457,6 +558,7 @@ impl Teller {
             up_ms: ms(self.began),
             connected_ms: ms(connected),
             process: self.process.clone(),
+            twin: self.twin > 0,
         };
         // Without a reply subject the server sends no acknowledgement: the next beat makes up for a lost one.
         if let Ok(body) = serde_json::to_vec(&record) {
@@ -464,17 +566,24 @@ impl Teller {
         }
     }
 
-    async fn look_for_twin(&self) {
+    async fn look_for_twin(&mut self) {
         let Some(record) = &self.record else { return };
         // Without the right to read its own record an instance cannot know; its readers still can.
-        let Ok(Some(entry)) = self.bucket.direct_head(record).await else { return };
-        if let Some(status) = Status::read(record, &entry.value, entry.created)
-            && status.process != self.process
-        {
-            let _ = self.found.try_send(format!(
-                "another process, on {}, calls itself instance `{}` of {} too: give each one its own --instance or state directory",
-                status.instance.host, self.instance.id, self.instance.service
-            ));
+        let Ok(entry) = self.bucket.direct_head(record).await else { return };
+        let status = entry.and_then(|entry| Status::read(record, &entry.value, entry.created));
+        match status.filter(|status| status.process != self.process) {
+            // After a goodbye, say, or a restart of the server.
+            None => self.twin = self.twin.saturating_sub(1),
+            Some(twin) => {
+                if self.twin == 0 {
+                    let Instance { id, service, .. } = &self.instance;
+                    let _ = self.found.try_send(format!(
+                        "another process, on {}, calls itself instance `{id}` of {service} too: give each one its own id, by --instance or a state directory",
+                        twin.instance.host,
+                    ));
+                }
+                self.twin = TWIN_GONE;
+            }
         }
     }
 }
@@ -493,6 +602,7 @@ mod tests {
             up: Duration::from_secs(up),
             connected: Duration::from_secs(connected),
             process: String::new(),
+            twin: false,
         }
     }
 
@@ -502,6 +612,10 @@ mod tests {
         assert_eq!(token("web.1/x y"), "web=2E1=2Fx=20y");
         assert_eq!(token(""), "=");
         assert!(Key::parse(&format!("k.{}", token("ü*>"))).is_ok());
+        let long = [token(&".".repeat(600)), token(&".".repeat(601))];
+        assert!(long.iter().all(|token| token.len() == LONGEST_TOKEN) && long[0] != long[1], "{long:?}");
+        let longest = format!("{}.{}", "k".repeat(Key::MAX_LEN), long[0]);
+        assert!(Key::of_record(&longest).is_ok() && Key::parse(&longest).is_err());
     }
 
     #[test]

@@ -41,6 +41,13 @@ async def main(url, bucket):
         seen["late"] = "stored"
     except nats.js.errors.KeyWrongLastSequenceError:
         seen["late"] = "refused"
+    statuses = await nc.jetstream().key_value(bucket + "_status")
+    for _ in range(100):
+        status = json.loads((await statuses.get("service1.theirs")).value)
+        if status["revision"] == seen["revision"]:
+            break
+        await asyncio.sleep(0.05)
+    seen["status"] = [status["instance"], status["key"], status["revision"], status["state"]]
     await nc.close()
     print(json.dumps(seen))
 
@@ -82,7 +89,7 @@ async fn a_client_in_another_language_reads_writes_lists_and_watches_the_same_ke
         make(&bucket, Feed::Republished, &server.url(), 1).await;
         let revision = put(&bucket, &key("service1"), r#"{"port": 1}"#).await.0;
         put(&bucket, &key("billing.api"), "a = 1").await;
-        let mut service = crate::serve::serve(&server.url(), bucket.name(), &[]);
+        let mut service = crate::serve::serve(&server.url(), bucket.name(), &["--instance", "theirs"]);
         service.event("applied");
 
         let output = Command::new("python3")
@@ -103,6 +110,7 @@ async fn a_client_in_another_language_reads_writes_lists_and_watches_the_same_ke
                 "history": [revision, theirs],
                 "keys": ["billing.api", "service1"],
                 "late": "refused",
+                "status": ["theirs", "service1", theirs, "applied"],
             }),
             "{version}"
         );

@@ -24,5 +24,7 @@ mod schemas;
 mod serve;
 mod server;
 mod sets;
+mod status;
 mod support;
 mod tidy;
+mod wait;

@@ -43,7 +43,7 @@ pub(super) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome
             Ok(stored) => {
                 let stored = writes.iter().zip(stored);
                 stood.extend(stored.map(|(write, it)| Stood::new(write.key.clone(), it.revision, write.digest, true)));
-                stood.sort_by(|a, b| a.key().cmp(b.key()));
+                stood.sort_by(|a, b| a.target.key.cmp(&b.target.key));
                 return tell(session, &bucket, set, &stood, waiting, args.rollback_on_reject).await;
             }
             // One that lost its race takes all of them with it.
@@ -122,15 +122,15 @@ async fn tell(
 ) -> anyhow::Result<Outcome> {
     let out = &session.out;
     if !out.is_json() {
-        for stood in stood {
-            let what = if stood.is_new() { "published" } else { "unchanged" };
-            out.line(&format!("{} is {what} at revision {}", stood.key(), stood.revision()))?;
+        for Stood { target, new } in stood {
+            let what = if *new { "published" } else { "unchanged" };
+            out.line(&format!("{} is {what} at revision {}", target.key, target.revision))?;
         }
         out.flush()?;
     }
     let documents: Vec<Value> = stood
         .iter()
-        .map(|it| json!({ "key": it.key(), "revision": it.revision(), "unchanged": !it.is_new() }))
+        .map(|it| json!({ "key": it.target.key, "revision": it.target.revision, "unchanged": !it.new }))
         .collect();
     let mut answer = json!({ "set": set, "documents": documents });
     let mut outcome = Outcome::Yes;
