@@ -21,6 +21,9 @@ const GONE: Duration = Duration::from_secs(15);
 const FIRST_LOOK: Duration = Duration::from_millis(250);
 const PACE: Duration = Duration::from_secs(1);
 
+/// A read that takes longer tells of a server that hung.
+const SLOW: Duration = Duration::from_secs(1);
+
 /// How wrong the start of a process may be, which is told from when it was heard.
 const UNSURE: Duration = Duration::from_secs(1);
 
@@ -186,7 +189,8 @@ impl Wait {
         let mut link = self.bucket.connection().link();
         let mut was = link.borrow_and_update().clone();
         let mut up_since = was.up.then(Instant::now);
-        let mut due = began + FIRST_LOOK;
+        let mut complete = began >= self.complete;
+        let (mut due, mut asked) = (began + FIRST_LOOK, began);
         let mut looking: OptionFuture<BoxFuture<'static, Result<Looked, BucketError>>> = None.into();
         let mut idle = true;
         loop {
@@ -199,11 +203,9 @@ impl Wait {
             if up_since.is_some_and(|since| now - since > GONE) {
                 tally.give_up_on_the_silent(now, GONE);
             }
-            let complete = now >= self.complete;
             if let Some(verdict) = tally.verdict(now >= self.until, complete) {
                 return tally.outcome(verdict, complete);
             }
-            let wake = if complete { self.until } else { self.until.min(self.complete) };
             tokio::select! {
                 biased;
                 heard = self.statuses.next() => match heard {
@@ -217,25 +219,42 @@ impl Wait {
                     up_since = now.up.then(|| up_since.unwrap_or_else(Instant::now));
                     if now.up && now.generation != was.generation {
                         // The server may have been restarted again before all of them were back.
-                        if !complete { self.complete = Instant::now() + RETURN; }
+                        if !complete {
+                            self.complete = Instant::now() + RETURN;
+                        }
                         // What was asked before is not answered any more.
                         (looking, idle, due) = (None.into(), true, Instant::now());
                     }
                     was = now;
                 }
                 looked = &mut looking, if !idle => {
-                    (looking, idle, due) = (None.into(), true, Instant::now() + PACE);
-                    if let Some(Ok((read, _))) = looked {
-                        for (status, heard) in read {
-                            self.tell(&mut tally, status, heard, began);
+                    let now = Instant::now();
+                    (looking, idle, due) = (None.into(), true, now + PACE);
+                    // A server that does not answer, or late, lets nobody come back either.
+                    let mut left = Some(RETURN).filter(|_| now - asked > SLOW);
+                    match looked {
+                        Some(Ok((read, settle))) => {
+                            for (status, heard) in read {
+                                self.tell(&mut tally, status, heard, began);
+                            }
+                            left = left.or(settle);
                         }
+                        _ => left = Some(RETURN),
+                    }
+                    if !complete {
+                        if let Some(left) = left {
+                            self.complete = self.complete.max(now + left);
+                        }
+                        // Only what was read after that time has all of them.
+                        complete = asked >= self.complete;
+                        due = due.min(self.complete);
                     }
                 }
                 () = sleep_until(due), if idle => {
                     looking = Some(look(self.bucket.clone(), self.key.clone()).boxed()).into();
-                    idle = false;
+                    (idle, asked) = (false, Instant::now());
                 }
-                () = sleep_until(wake) => {}
+                () = sleep_until(self.until) => {}
             }
         }
     }

@@ -8,6 +8,7 @@ mod database;
 mod demo_edit;
 mod dev;
 mod editors;
+mod faults;
 mod feed;
 mod group;
 mod guards;

@@ -23,8 +23,9 @@ pub(crate) struct Settings {
     unavailable_for: Vec<String>,
     /// For whom the check never ends.
     stuck_for: Vec<String>,
-    /// What the reason is to be like.
-    reason_length: usize,
+    /// For whom it takes how long.
+    slow_for: String,
+    slow_ms: u64,
 }
 
 /// A service that does as its document says; it tells that it is `id`.
@@ -34,10 +35,10 @@ pub(crate) fn following(bucket: &Bucket, key: &Key, id: &str) -> confhot::live::
         .check(move |_, new| {
             let me = me.clone();
             async move {
-                let reason = match new.reason_length {
-                    0 => format!("{me} does not like {}", new.n),
-                    length => "x".repeat(length),
-                };
+                let reason = format!("{me} does not like {}", new.n);
+                if new.slow_for == me {
+                    tokio::time::sleep(Duration::from_millis(new.slow_ms)).await;
+                }
                 if new.stuck_for.contains(&me) {
                     std::future::pending::<()>().await;
                 }
