@@ -287,6 +287,12 @@ async fn a_server_that_is_gone_after_the_store_is_a_no_at_the_deadline() {
     let since = Instant::now();
     let mut waits = putting(&bucket, &k, "n = 1\nstuck_for = ['b']", &["6s"]);
     eventually("it is stored", DEADLINE, || (n(&lives[0]) == 1).then_some(()));
+    // And told: the one that waits is to have heard of it before nobody hears anything.
+    let stored = bucket.head(&k).await.unwrap().map(|head| head.revision);
+    while !bucket.statuses(Some(&k)).await.unwrap().0.iter().any(|status| status.report.revision == stored) {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(200)).await;
     server.kill9();
 
     let answer = waits.wait_event(DEADLINE, |_| true);
