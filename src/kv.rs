@@ -128,6 +128,8 @@ pub struct Description {
     pub max_value: Option<usize>,
     /// What the subjects begin with under which stored writes are told again, without the last dot.
     pub(crate) republished: Option<String>,
+    /// Servers that keep a copy.
+    replicas: usize,
     /// In which settings the bucket differs from one that confhot makes, one line each.
     pub differences: Vec<String>,
 }
@@ -224,7 +226,7 @@ impl Bucket {
     pub async fn ensure(&self, settings: &Settings) -> Result<Description, BucketError> {
         let mut told = self.ensure_values(settings).await?;
         // Configuration arrives without it; only that it did is not known then.
-        match self.ensure_status(settings.replicas).await {
+        match self.ensure_status(told.replicas).await {
             Ok(()) => {}
             Err(error @ (BucketError::Refused { .. } | BucketError::Denied(_))) => {
                 told.differences.push(format!("no instance can tell what it runs: {error}"));
@@ -315,6 +317,7 @@ impl Bucket {
             direct: is.allow_direct,
             max_value: usize::try_from(is.max_message_size).ok().filter(|limit| *limit > 0),
             republished,
+            replicas: is.num_replicas,
             differences,
         }
     }

@@ -132,6 +132,10 @@ pub(crate) async fn run(session: &Session, mut args: Args) -> anyhow::Result<Out
         let write = Write::put(key.clone(), bytes, document.digest(), provenance.clone(), expect);
         match bucket.publish(&write).await {
             Ok(published) => {
+                if waiting.is_none() {
+                    // What instances tell in is lost in a restart of the server, and made by whoever publishes next.
+                    let _ = bucket.ensure(&Settings::default()).await;
+                }
                 let text = format!("{key} is published at revision {}", published.revision);
                 let target = Target { key, revision: published.revision, digest: document.digest() };
                 return told(session, &bucket, target, Some(&text), waiting).await;

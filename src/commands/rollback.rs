@@ -79,7 +79,7 @@ pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome
         let target = Target { key, revision: head.revision, digest: head.digest() };
         return put::told(session, &bucket, target, None, waiting.map(|waiting| (waiting, false))).await;
     }
-    let mut write = write(&bucket, head, &target).await?;
+    let mut write = write(&bucket, head, &target, true).await?;
     write.provenance.author = session.author();
     write.provenance.message = message;
 
@@ -100,14 +100,14 @@ pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome
 }
 
 /// The write that brings `target` back, if it holds what services can use: to publish again what is known to be broken,
-/// or is not allowed any more, would withdraw nothing.
-pub(super) async fn write(bucket: &Bucket, head: &Entry, target: &Entry) -> anyhow::Result<Write> {
+/// or is not allowed any more, would withdraw nothing. Not `judged` where the schema goes back with it.
+pub(super) async fn write(bucket: &Bucket, head: &Entry, target: &Entry, judged: bool) -> anyhow::Result<Write> {
     let (key, revision) = (target.key.clone(), target.revision);
     let document = match document_of(bucket, target).await? {
         Ok(document) => document,
         Err(error) => return Err(No::Unusable { key, revision, error }.into()),
     };
-    if let Err(error) = judge(bucket, &key, &document).await? {
+    if judged && let Err(error) = judge(bucket, &key, &document).await? {
         return Err(No::Outlawed { key, revision, error }.into());
     }
     let mut write = Write::rollback(head, target);

@@ -10,7 +10,7 @@ use confhot::wait::{Fate, Member, Outcome as Waited, Target, Verdict, Wait};
 use indicatif::ProgressDrawTarget;
 use serde_json::{Value, json};
 
-use super::{Outcome, Session};
+use super::{Outcome, Session, rollback as verb};
 use crate::cli::duration;
 
 /// What is given back at least to wait for a rollback, where a rejection came at the last moment.
@@ -139,8 +139,13 @@ impl Waiting {
     ) -> Vec<(Key, Revision)> {
         let (out, author) = (&session.out, session.author());
         let mut writes = Vec::new();
-        for Target { key, revision, .. } in targets {
-            match self.way_back(bucket, key, *revision).await {
+        // A schema before what it describes, where they cannot go as one.
+        let mut targets: Vec<_> = targets.iter().collect();
+        targets.sort_by_key(|target| !target.key.is_own());
+        for Target { key, revision, .. } in &targets {
+            // What is in force now goes with it.
+            let judged = key.schema().is_none_or(|schema| !targets.iter().any(|target| target.key == schema));
+            match self.way_back(bucket, key, *revision, judged).await {
                 Ok(mut write) => {
                     write.provenance.author.clone_from(&author);
                     write.provenance.message = Some(why.to_owned());
@@ -166,28 +171,30 @@ impl Waiting {
                 Err(error) => out.note(&format!("{} is not rolled back: {error}", write.key)),
             }
         }
+        // Schemas are read by whoever checks, and applied by nobody.
+        published.retain(|target| !target.key.is_own());
+        let mut waited = None;
         if !published.is_empty() {
             self.wait.extend(TIME_TO_GO_BACK);
-            let waited = self.applied(session, &published).await;
-            for (key, to) in &back {
-                out.note(&format!("{key} is rolled back to revision {to}"));
-            }
-            if waited.verdict != Verdict::Applied {
-                out.note(&format!("not every instance has gone back: {}", summary(&waited)));
-            }
+            waited = Some(self.applied(session, &published).await);
+        }
+        for (key, to) in &back {
+            out.note(&format!("{key} is rolled back to revision {to}"));
+        }
+        if let Some(waited) = waited.filter(|waited| waited.verdict != Verdict::Applied) {
+            out.note(&format!("not every instance has gone back: {}", summary(&waited)));
         }
         back
     }
 
-    async fn way_back(&self, bucket: &Bucket, key: &Key, revision: Revision) -> anyhow::Result<Write> {
+    async fn way_back(&self, bucket: &Bucket, key: &Key, revision: Revision, judged: bool) -> anyhow::Result<Write> {
         let history = bucket.history(key).await?;
         anyhow::ensure!(
             history.first().is_some_and(|head| head.revision == revision),
             "somebody else changed it since"
         );
         let target = self.last_good(&history).context("it has no good revision to go back to")?;
-        // Not judged by the schema of today, which may be what is taken back with it.
-        Ok(Write::rollback(&history[0], target))
+        verb::write(bucket, &history[0], target, judged).await
     }
 }
 

@@ -145,10 +145,9 @@ impl Plan {
     fn heals(&self) -> bool {
         let any = |which: fn(&Fault) -> bool| self.before.iter().chain(&self.after).any(|(_, fault)| which(fault));
         let cut = any(|fault| matches!(fault, Fault::Cut(..) | Fault::Kill(_)));
-        self.refuses.is_none()
-            && !any(|fault| matches!(fault, Fault::Die(_)))
-            && !(cut && any(|fault| matches!(fault, Fault::Leave(_))))
-            && !self.after.iter().any(|(_, fault)| matches!(fault, Fault::Kill(_)))
+        let gone = any(|fault| matches!(fault, Fault::Die(_))) || cut && any(|fault| matches!(fault, Fault::Leave(_)));
+        let away = self.after.iter().any(|(_, fault)| matches!(fault, Fault::Kill(_)));
+        !gone && !away && self.refuses.is_none()
     }
 }
 

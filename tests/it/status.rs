@@ -554,6 +554,23 @@ async fn a_bucket_of_records_that_others_made_serves_and_without_one_only_the_re
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn after_a_restart_of_the_server_whoever_publishes_makes_the_records_again() {
+    let mut server = Server::start();
+    let (bucket, k) = (fresh_on(&server).await, key("service1"));
+    let _live = instance(&bucket, &k, "a").await;
+    let revision = put(&bucket, &k, "n = 1").await;
+    wait_applied(&bucket, &k, "a", revision).await;
+    server.kill9();
+    server.restart();
+
+    let (code, lines, _) = run(&bucket, &["put", "service1", &document("n = 2")]);
+
+    assert_eq!(code, 0);
+    let revision = confhot::kv::Revision(lines[0]["revision"].as_u64().unwrap());
+    wait_applied(&bucket, &k, "a", revision).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn in_a_domain_instances_are_known_too() {
     let server = Server::with(NEWEST, |settings| {
         let dir = settings.data_dir.display();

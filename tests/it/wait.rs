@@ -485,6 +485,28 @@ async fn what_a_run_of_the_loader_published_is_taken_back_as_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_schema_goes_back_with_the_document_that_it_would_not_allow() {
+    let (bucket, _) = own_key().await;
+    let stage = on_aged();
+    let a = format!("a{}", support::bucket());
+    let schema = |least: i64| format!("{{\"properties\": {{\"n\": {{\"minimum\": {least}}}}}}}");
+    stage.save(&format!("{a}.schema.json"), schema(0));
+    stage.save(&format!("{a}.toml"), "n = 1");
+    assert_eq!(stage.once(&[]).0, 0);
+    let lives = instances(&bucket, &key(&a), &["x"]).await;
+    stage.save(&format!("{a}.schema.json"), schema(5));
+    stage.save(&format!("{a}.toml"), "n = 7\ninvalid_for = ['x']");
+
+    let (code, events) = stage.once(&["--wait", "30s", "--rollback-on-reject"]);
+
+    let waited = named(&events, "waited")[0];
+    assert_eq!((code, &waited["rolled_back"]), (1, &json!([format!("_schema.{a}"), a])));
+    assert_eq!((stage.value(&a).as_deref(), n(&lives[0])), (Some("n = 1"), 1));
+    let back = bucket.head(&key(&format!("_schema.{a}"))).await.unwrap().unwrap();
+    assert_eq!(back.value, schema(0).as_bytes());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn it_waits_on_every_server_that_confhot_works_with() {
     for version in VERSIONS {
         let server = support::shared(version);

@@ -23,8 +23,11 @@ pub(super) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome
         return Err(No::Lone { key: args.key, revision: head.revision }.into());
     };
     let mut steps = Vec::new();
-    for member in bucket.members(&Pattern::all(), &set, head.revision).await? {
-        steps.push(step(&bucket, &member).await?);
+    let members = bucket.members(&Pattern::all(), &set, head.revision).await?;
+    for member in &members {
+        // A schema that goes back with its document has no say in that.
+        let judged = !members.iter().any(|other| Some(&other.key) == member.key.schema().as_ref());
+        steps.push(step(&bucket, member, judged).await?);
     }
     let back = ChangeSet::new(steps.len());
     let author = session.author();
@@ -87,7 +90,7 @@ fn told(key: &Key, to: Option<Revision>, revision: Revision) -> String {
 }
 
 /// What takes one member back; an error where somebody has changed it since, for then it cannot be as it was.
-async fn step(bucket: &Bucket, member: &Entry) -> anyhow::Result<Step> {
+async fn step(bucket: &Bucket, member: &Entry, judged: bool) -> anyhow::Result<Step> {
     let (key, revision) = (member.key.clone(), member.revision);
     let history = bucket.history(&key).await?;
     let Some(head) = history.first().filter(|head| head.revision == revision) else {
@@ -95,7 +98,7 @@ async fn step(bucket: &Bucket, member: &Entry) -> anyhow::Result<Step> {
     };
     let target = rollback::target(&history).cloned();
     let write = match &target {
-        Some(target) => write(bucket, head, target).await?,
+        Some(target) => write(bucket, head, target, judged).await?,
         None => {
             let mut provenance = Provenance::by(Writer::Rollback);
             provenance.read_at = Some(Timestamp::now());
