@@ -71,7 +71,9 @@ pub(crate) fn write(key: &Key, text: &str, expect: Expect) -> Write {
 
 /// Stores `text` over whatever is there.
 pub(crate) async fn put(bucket: &Bucket, key: &Key, text: &str) -> Revision {
+    let until = std::time::Instant::now() + 3 * DEADLINE;
     loop {
+        assert!(std::time::Instant::now() < until, "{key} could not be put");
         let head = match bucket.head(key).await {
             Ok(head) => head,
             Err(error) => {
