@@ -8,6 +8,7 @@
 mod changes;
 mod connection;
 mod entry;
+mod journal;
 mod past;
 mod publish;
 mod read;
@@ -28,6 +29,7 @@ use serde_json::json;
 pub use changes::{Change, Changes};
 pub use connection::{Connect, ConnectError, Connection, Credentials, Link, OLDEST_SERVER};
 pub use entry::{ChangeSet, Entry, InvalidKey, Key, Operation, Position, Provenance, Revision, Writer};
+pub use journal::{Journal, JournalLimits, JournalState};
 pub use past::{Past, PastError};
 pub use publish::{Bulk, Expect, PublishError, Published, Write};
 pub use read::Pattern;
@@ -162,6 +164,7 @@ struct StreamInfo {
 #[derive(Deserialize)]
 struct StreamState {
     messages: u64,
+    bytes: u64,
     last_seq: u64,
 }
 

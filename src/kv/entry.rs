@@ -365,6 +365,8 @@ pub struct Entry {
     /// The key's revision before this one as its writer knew it and the server checked; 0 for none, `None` where it was
     /// not said.
     pub(super) expected: Option<u64>,
+    /// Its revision in the bucket from which the server copied it.
+    pub(super) origin: Option<u64>,
 }
 
 impl Entry {
@@ -432,6 +434,7 @@ impl Entry {
             attempt: text("Confhot-Attempt").map(str::to_owned),
             previous: text("Nats-Last-Sequence").and_then(|last| last.parse().ok()),
             batched: text("Nats-Batch-Id").is_some(),
+            origin: text("Nats-Stream-Source").and_then(|from| from.split(' ').nth(1)?.parse().ok()),
             expected: text("Nats-Expected-Last-Subject-Sequence").and_then(|last| last.parse().ok()),
         }
     }
