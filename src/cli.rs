@@ -16,8 +16,8 @@ use confhot::kv::{Connect, Credentials};
 use jiff::SignedDuration;
 
 use crate::commands::{
-    completions, delete, demo_edit, dev, diff, export, get, history, keys, loader, man, put, rollback, serve, status,
-    validate, watch,
+    completions, delete, demo_edit, dev, diff, export, get, history, journal, keys, loader, man, put, rollback, serve,
+    status, validate, watch,
 };
 use context::Context;
 
@@ -68,6 +68,7 @@ pub(crate) enum Verb {
     Diff(diff::Args),
     Export(export::Args),
     History(history::Args),
+    Journal(journal::Args),
     Keys(keys::Args),
     Delete(delete::Args),
     Rollback(rollback::Args),

@@ -10,6 +10,7 @@ pub(crate) mod export;
 pub(crate) mod get;
 pub(crate) mod guard;
 pub(crate) mod history;
+pub(crate) mod journal;
 pub(crate) mod keys;
 pub(crate) mod loader;
 pub(crate) mod man;
@@ -75,6 +76,7 @@ pub(crate) async fn run(session: &Session, verb: Verb) -> anyhow::Result<Outcome
         Verb::Diff(args) => diff::run(session, args).await,
         Verb::Export(args) => export::run(session, args).await,
         Verb::History(args) => history::run(session, args).await,
+        Verb::Journal(args) => journal::run(session, args).await,
         Verb::Keys(args) => keys::run(session, args).await,
         Verb::Delete(args) => delete::run(session, args).await,
         Verb::Rollback(args) => rollback::run(session, args).await,
@@ -132,6 +134,10 @@ pub(crate) enum No {
     Deleted { key: Key, at: Revision },
     #[error("{key} was written only after revision {at}")]
     Later { key: Key, at: Revision },
+    #[error("the bucket {bucket} has no journal")]
+    Unjournaled { bucket: String },
+    #[error("the journal {stream} is on with other limits")]
+    OtherLimits { stream: String },
     #[error("{} is not empty", .dir.display())]
     NotEmpty { dir: PathBuf },
     #[error("{key} has no revision {revision}")]
@@ -314,6 +320,8 @@ fn hint_of_no(no: &No) -> Option<String> {
             format!("`confhot rollback {schema}` brings the schema of before back; then try again")
         }
         No::Later { key, .. } => format!("`confhot history {key}` lists the revisions that are retained"),
+        No::Unjournaled { .. } => "`confhot journal enable` keeps every revision from now on".into(),
+        No::OtherLimits { stream } => format!("`nats stream edit {stream}` changes them"),
         No::NotEmpty { .. } => "--force replaces files of the same name in it, and leaves the others".into(),
         No::Suspicious { .. } => "--force publishes it all the same".into(),
         No::Invalid { error, .. } if error.is_empty() => "--force publishes an empty document".into(),

@@ -27,7 +27,7 @@ Examples:
   confhot export backup
   confhot export before --at 41                # as the bucket was at revision 41
   confhot export before --at 41 --format json > manifest
-  confhot loader --dir before --dry-run        # what going back to it would change
+  confhot loader --dir before --once --enforce # back to it; keys that came later stay
 
 A revision inside of a change set is refused: no reader of the set was ever there. A key of which nothing so old is \
 retained (a bucket keeps 64 revisions of each key) is named, and the others are written all the same.

@@ -8,6 +8,8 @@ use super::revision::{Moment, Which};
 use super::{No, Outcome, Session, absent, document_of};
 
 /// Write a key's value, exactly the bytes that are stored
+///
+/// A revision that the bucket does not keep any more is read from its journal, if it has one.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

@@ -1,11 +1,14 @@
 //! `confhot history`
 
+use std::cmp::Reverse;
+use std::collections::HashSet;
+
 use confhot::document::{Digest, Format};
 use confhot::kv::{Bucket, ChangeSet, Entry, Key, Operation, Report, Revision, Writer};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Outcome, Session, absent};
+use super::{No, Outcome, Session, absent};
 
 /// List a key's revisions, newest first, deletes included
 #[derive(Debug, clap::Args)]
@@ -13,6 +16,7 @@ use super::{Outcome, Session, absent};
 Examples:
   confhot history service1
   confhot history service1 --limit 5
+  confhot history service1 --journal
   confhot history service1 --format json | jq -r .author
 
 With --format json, a line a revision:
@@ -23,7 +27,7 @@ changed together: `confhot rollback KEY --set` takes them back together. What an
 
 Exit codes:
   0  here it is
-  1  the key was never written
+  1  the key was never written; --journal, and the bucket has none
   2  trouble")]
 pub(crate) struct Args {
     /// The key: `service1`, `billing.api`
@@ -31,6 +35,9 @@ pub(crate) struct Args {
     /// At most so many revisions
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
+    /// With all that `confhot journal enable` keeps beyond what the bucket does
+    #[arg(long)]
+    journal: bool,
 }
 
 /// One revision, as JSON tells it. `confhot watch` tells the same.
@@ -97,6 +104,16 @@ impl<'a> From<&'a Entry> for Line<'a> {
 pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome> {
     let bucket = session.bucket().await?;
     let mut history = bucket.history(&args.key).await?;
+    if args.journal {
+        let Some(journal) = bucket.journal().await? else {
+            return Err(No::Unjournaled { bucket: bucket.name().to_owned() }.into());
+        };
+        // The bucket says when a revision was stored, the journal only when it was copied.
+        let retained: HashSet<_> = history.iter().map(|entry| entry.revision).collect();
+        let older = journal.history(&args.key).await?;
+        history.extend(older.into_iter().filter(|entry| !retained.contains(&entry.revision)));
+        history.sort_by_key(|entry| Reverse(entry.revision));
+    }
     if history.is_empty() {
         return Err(absent(&bucket, &args.key).await);
     }

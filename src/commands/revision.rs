@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use confhot::kv::{Bucket, Entry, Key, Revision};
+use confhot::kv::{Bucket, BucketError, Entry, Key, Revision};
 
 use super::{No, absent};
 
@@ -48,7 +48,10 @@ impl Which {
     pub(crate) async fn resolve(self, bucket: &Bucket, key: &Key) -> anyhow::Result<Entry> {
         let found = match self {
             Which::HEAD => bucket.head(key).await?,
-            Which::Number(number) => bucket.revision(key, number).await?,
+            Which::Number(number) => match bucket.revision(key, number).await? {
+                None => journaled(bucket, key, number).await?,
+                known => known,
+            },
             Which::Back(back) => {
                 let mut history = bucket.history(key).await?;
                 let retained = history.len();
@@ -65,6 +68,19 @@ impl Which {
             }
             (None, _) => Err(absent(bucket, key).await),
         }
+    }
+}
+
+/// A revision that the bucket does not retain, from its journal.
+async fn journaled(bucket: &Bucket, key: &Key, revision: Revision) -> Result<Option<Entry>, BucketError> {
+    let found = match bucket.journal().await {
+        Ok(Some(journal)) => journal.revision(key, revision).await,
+        other => other.map(|_| None),
+    };
+    match found {
+        // Whoever may read one key may not be allowed to read the journal, which is of all.
+        Err(BucketError::Denied(_)) => Ok(None),
+        known => known,
     }
 }
 

@@ -13,8 +13,8 @@ use crate::output::plain;
 /// Publish an older revision's bytes again, as a new revision
 ///
 /// Without REVISION, the newest document before the head that differs from it. After a rollback that is counted from the
-/// revision that came back: a second one goes further back. Shows the diff first. Asks on a terminal; elsewhere --yes is
-/// needed.
+/// revision that came back: a second one goes further back. A revision that the bucket does not keep any more comes from
+/// its journal, if it has one. Shows the diff first. Asks on a terminal; elsewhere --yes is needed.
 ///
 /// A loader whose file still holds what was withdrawn reports drift, and puts it back only when the file changes.
 #[derive(Debug, clap::Args)]

@@ -15,6 +15,7 @@ mod guards;
 mod help;
 mod inspect;
 mod interop;
+mod journal;
 mod kv;
 mod live;
 mod loader;

@@ -115,6 +115,13 @@ fn an_export_of_then_has_what_was_there_then() {
         then.into_iter().collect::<Vec<_>>(),
         [("a.toml".to_owned(), b"n = 1\n".to_vec()), ("billing/api.toml".to_owned(), b"n = 2\n".to_vec()),]
     );
+    let dir = stage.root.path().join("text").display().to_string();
+    let (stdout, stderr, code) = stage.says(&["export", &dir, "--at", "2"]);
+    let table = "KEY          REVISION  SIZE  PATH\n\
+        a            1         6     a.toml\n\
+        billing.api  2         6     billing/api.toml\n";
+    assert_eq!((stdout.as_str(), code), (table, 0));
+    assert_eq!(stderr, format!("{} is in {dir} as it was at revision 2\n", stage.bucket));
     // Over what is there: only when told to, and without removing anything.
     let (lines, stderr, code) = stage.export(&[]);
     assert_eq!((lines.len(), code), (0, 1));
@@ -123,6 +130,12 @@ fn an_export_of_then_has_what_was_there_then() {
     let now = files(&stage.exported());
     assert_eq!(now.keys().collect::<Vec<_>>(), ["a.toml", "billing/api.toml", "late.toml"]);
     assert_eq!(now["a.toml"], b"n = 3\n");
+    // And back to what was there then.
+    assert_eq!(stage.says(&["loader", "--dir", &dir, "--once", "--enforce", "-q"]).2, 0);
+    assert_eq!(
+        (stage.value("a").as_deref(), stage.value("billing.api").as_deref()),
+        (Some("n = 1\n"), Some("n = 2\n"))
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
