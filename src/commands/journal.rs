@@ -69,10 +69,10 @@ pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome
     match action {
         Action::Enable => {
             let journal = bucket.enable_journal(limits).await?;
-            let has = journal.state().await?.limits;
-            let asked = JournalLimits { max_age: max_age.or(has.max_age), max_bytes: max_bytes.or(has.max_bytes) };
-            if has != asked {
-                return Err(No::OtherLimits { stream: journal.state().await?.stream }.into());
+            let state = journal.state().await?;
+            let has = state.limits;
+            if has != (JournalLimits { max_age: max_age.or(has.max_age), max_bytes: max_bytes.or(has.max_bytes) }) {
+                return Err(No::OtherLimits { stream: state.stream }.into());
             }
             told(session, &bucket, Some(&journal)).await
         }
