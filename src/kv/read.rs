@@ -10,6 +10,7 @@ use futures_util::StreamExt;
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::json;
+use tokio::time::Instant;
 
 use super::entry::attempt_id;
 use super::tail::Tail;
@@ -278,13 +279,14 @@ impl Bucket {
         let timed_out =
             || BucketError::TimedOut { servers: connection.servers().to_owned(), after: connection.timeout };
         let mut newest = Revision(0);
+        let mut until = Instant::now() + connection.timeout;
         while pending > 0 || through.is_some_and(|through| newest < through) {
             let inbox = connection.client.new_inbox();
             let mut answers = connection.client.subscribe(inbox.clone()).await.map_err(BucketError::transport)?;
             // Bounded in bytes too, so that the answers to one request fit in the subscription.
             let (asked, ask) = match pending {
                 // It lags behind the leader: what is missing is on its way.
-                0 => (1, json!({ "batch": 1, "expires": connection.timeout.as_nanos() as u64 })),
+                0 => (1, json!({ "batch": 1, "expires": (connection.timeout * 9 / 10).as_nanos() as u64 })),
                 _ => (pending.min(BATCH), json!({ "batch": pending.min(BATCH), "no_wait": true })),
             };
             connection
@@ -295,15 +297,26 @@ impl Bucket {
             for _ in 0..asked {
                 let message = tokio::time::timeout(connection.timeout, answers.next()).await.ok().flatten();
                 let Some(message) = message else { return Err(timed_out()) };
-                if message.status.is_some_and(|status| status != async_nats::StatusCode::OK) {
-                    match through {
-                        Some(_) if pending == 0 => return Err(timed_out()),
-                        // Fewer than promised: the rest was overwritten since.
-                        Some(_) => pending = 0,
-                        None => return Ok(()),
+                match message.status.map_or(200, |status| status.as_u16()) {
+                    200 => {}
+                    // Fewer than promised: the rest was overwritten since.
+                    404 | 408 if through.is_none() => return Ok(()),
+                    404 | 408 if pending > 0 => {
+                        pending = 0;
+                        break;
                     }
-                    break;
+                    // This server has not heard of the consumer yet, which lives on another one.
+                    503 if Instant::now() < until => {
+                        tokio::time::sleep(Duration::from_millis(5)).await;
+                        break;
+                    }
+                    404 | 408 | 503 => return Err(timed_out()),
+                    code => {
+                        let description = message.description.unwrap_or_default();
+                        return Err(BucketError::Refused { code: code.into(), description });
+                    }
                 }
+                until = Instant::now() + connection.timeout;
                 pending = pending.saturating_sub(1);
                 if let Some(place) = message.reply.as_deref().and_then(reply_position) {
                     newest = Revision(place.sequence);

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::feed::{connect, key, put, write};
 use crate::publishing::Stage;
-use crate::support::{self, DEADLINE, VERSIONS, confhot};
+use crate::support::{self, Cluster, DEADLINE, VERSIONS, confhot};
 
 impl Stage {
     /// All that a command says: stdout, stderr, exit code.
@@ -346,6 +346,28 @@ async fn writes_during_the_read_do_not_change_the_answer() {
         }
         assert!(bucket.describe().await.unwrap().last.0 > 200, "{version}: nothing was written meanwhile");
         writing.abort();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_a_cluster_what_was_just_stored_is_there_whichever_server_reads() {
+    let mut cluster = Cluster::three();
+    let urls: Vec<_> = (0..3).map(|n| cluster.server(n).url()).collect();
+    let bucket = connect(&urls[0]).await.bucket("configs").unwrap();
+    bucket.ensure(&Settings { replicas: 3 }).await.unwrap();
+    put(&bucket, &key("first"), "n = 0\n").await;
+    for round in 0..60 {
+        let mut last = Revision(0);
+        for n in 0..5 {
+            last = put(&bucket, &key(&format!("k{n}")), &format!("n = {round}\n")).await;
+        }
+        let elsewhere = connect(&urls[round % 3]).await.bucket("configs").unwrap();
+
+        let then = values(&elsewhere, last.0).await;
+
+        let stale: Vec<_> =
+            then.iter().filter(|(key, value)| *key != "first" && **value != format!("n = {round}\n")).collect();
+        assert!(then.len() == 6 && stale.is_empty(), "{round}: {stale:?} of {}", then.len());
     }
 }
 
