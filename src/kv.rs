@@ -33,8 +33,8 @@ pub use journal::{Journal, JournalLimits, JournalState};
 pub use past::{Past, PastError};
 pub use publish::{Bulk, Expect, PublishError, Published, Write};
 pub use read::Pattern;
-pub(crate) use status::RETURN;
 pub use status::{Announcer, Heard, Instance, Refused, Report, Standing, Status, Statuses, settling, token};
+pub(crate) use status::{FORGOTTEN, RETURN};
 pub use watch::{Floor, Seen, Watch};
 
 /// Revisions of each key that a bucket made by confhot keeps: the most that the server allows (ADR-8).

@@ -12,7 +12,7 @@ use futures_util::future::{BoxFuture, OptionFuture};
 use tokio::time::{Instant, sleep_until};
 
 use crate::document::Digest;
-use crate::kv::{Bucket, BucketError, Heard, Key, RETURN, Revision, Status, Statuses, settling};
+use crate::kv::{Bucket, BucketError, FORGOTTEN, Heard, Key, RETURN, Revision, Status, Statuses, settling};
 
 /// An instance that was not heard for this long, while a server was connected, is gone.
 const GONE: Duration = Duration::from_secs(15);
@@ -220,7 +220,7 @@ impl Wait {
                     if now.up && now.generation != was.generation {
                         // The server may have been restarted again before all of them were back.
                         if !complete {
-                            self.complete = Instant::now() + RETURN;
+                            self.complete = Instant::now() + FORGOTTEN;
                         }
                         // What was asked before is not answered any more.
                         (looking, idle, due) = (None.into(), true, Instant::now());
@@ -231,7 +231,7 @@ impl Wait {
                     let now = Instant::now();
                     (looking, idle, due) = (None.into(), true, now + PACE);
                     // A server that does not answer, or late, lets nobody come back either.
-                    let mut left = Some(RETURN).filter(|_| now - asked > SLOW);
+                    let mut left = Some(FORGOTTEN).filter(|_| now - asked > SLOW);
                     match looked {
                         Some(Ok((read, settle))) => {
                             for (status, heard) in read {
@@ -239,7 +239,7 @@ impl Wait {
                             }
                             left = left.or(settle);
                         }
-                        _ => left = Some(RETURN),
+                        _ => left = Some(FORGOTTEN),
                     }
                     if !complete {
                         if let Some(left) = left {

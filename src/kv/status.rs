@@ -33,9 +33,12 @@ const BEAT: Duration = Duration::from_secs(3);
 /// a process which was frozen for ten counts as live, and short enough for a dead one to be gone within fifteen.
 const AGE: Duration = Duration::from_millis(13_500);
 
-/// After a restart of the server its instances have told again within this: what [`super::Connection`]'s reconnects take
-/// at most, or a beat, and a moment.
+/// Instances that were cut off have told again within this where nothing else is in their way: what
+/// [`super::Connection`]'s reconnects take at most, or a beat, and a moment.
 pub(crate) const RETURN: Duration = Duration::from_secs(6);
+
+/// Who has not told again so long after the server forgot it is not live any more, no less than where it forgot nothing.
+pub(crate) const FORGOTTEN: Duration = AGE.saturating_sub(BEAT);
 
 /// Longest texts that a record carries, in bytes.
 const LONGEST_REASON: usize = 1_000;
@@ -328,8 +331,8 @@ impl Bucket {
         Ok(Statuses { bucket, subscriber })
     }
 
-    /// How long it takes until all live instances have had the time to tell what they run since the server forgot it;
-    /// zero where that is long ago. Makes the bucket of records if there is none, as after a restart of a server alone.
+    /// How long it takes until all live instances have told what they run since the server forgot it; zero where that is
+    /// long ago. Makes the bucket of records if there is none, as after a restart of a server alone.
     ///
     /// # Errors
     /// [`BucketError`].
@@ -346,13 +349,13 @@ impl Bucket {
             Ok(None) => bucket.mark().await,
             Ok(Some(mark)) => {
                 let age = bucket.server_time().await?.duration_since(mark.created);
-                return Ok(RETURN.saturating_sub(Duration::try_from(age).unwrap_or_default()));
+                return Ok(FORGOTTEN.saturating_sub(Duration::try_from(age).unwrap_or_default()));
             }
             Err(error) => Err(error),
         };
         match made {
             // Whoever may not make it cannot know either.
-            Ok(()) | Err(BucketError::Refused { .. } | BucketError::Denied(_)) => Ok(RETURN),
+            Ok(()) | Err(BucketError::Refused { .. } | BucketError::Denied(_)) => Ok(FORGOTTEN),
             Err(error) => Err(error),
         }
     }

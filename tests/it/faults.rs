@@ -19,7 +19,7 @@ use crate::feed::{connect, key, put};
 use crate::status::{Settings, document, following, fresh_on, wait_applied};
 use crate::support::{Server, confhot};
 
-const PATIENCE: Duration = Duration::from_secs(12);
+const PATIENCE: Duration = Duration::from_secs(16);
 /// Of each request, so that what is not the waiting is short.
 const TIMEOUT: &str = "2s";
 /// For the process to start, to find out what became of a store whose server died, and to end.

@@ -508,25 +508,29 @@ async fn a_schema_goes_back_with_the_document_that_it_would_not_allow() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn it_waits_on_every_server_that_confhot_works_with() {
-    for version in VERSIONS {
-        let server = support::shared(version);
-        let bucket = fresh_on(server).await;
-        let k = key("service1");
-        let lives = instances(&bucket, &k, &["a", "b"]).await;
-        // Too young for a quick yes.
-        let (code, answer, stderr, _) = put_wait(&bucket, &k, "n = 1", &["20s"]);
-        assert_eq!((code, &answer["applied"]), (0, &json!(["a", "b"])), "{version}: {stderr}");
-        assert_eq!(bucket.complete_in().await.unwrap(), Duration::ZERO, "{version}");
-        let (code, _, _, took) = put_wait(&bucket, &k, "n = 2", &["20s"]);
-        assert!(code == 0 && took < SLACK, "{version}: {took:?}");
-        assert!(lives.iter().all(|live| n(live) == 2));
-        // The mark of its age outlives the records' age limit.
-        drop(lives);
-        let died = Instant::now();
-        while !bucket.statuses(Some(&k)).await.unwrap().0.is_empty() {
-            assert!(died.elapsed() < Duration::from_secs(15), "{version}");
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-        assert_eq!(bucket.complete_in().await.unwrap(), Duration::ZERO, "{version}");
+    let versions = VERSIONS.map(|version| tokio::spawn(waits_on(version)));
+    for version in versions {
+        version.await.unwrap();
     }
+}
+
+async fn waits_on(version: &'static str) {
+    let bucket = fresh_on(support::shared(version)).await;
+    let k = key("service1");
+    let lives = instances(&bucket, &k, &["a", "b"]).await;
+    // Too young for a quick yes.
+    let (code, answer, stderr, _) = put_wait(&bucket, &k, "n = 1", &["20s"]);
+    assert_eq!((code, &answer["applied"]), (0, &json!(["a", "b"])), "{version}: {stderr}");
+    assert_eq!(bucket.complete_in().await.unwrap(), Duration::ZERO, "{version}");
+    let (code, _, _, took) = put_wait(&bucket, &k, "n = 2", &["20s"]);
+    assert!(code == 0 && took < SLACK, "{version}: {took:?}");
+    assert!(lives.iter().all(|live| n(live) == 2));
+    // The mark of its age outlives the records' age limit.
+    drop(lives);
+    let died = Instant::now();
+    while !bucket.statuses(Some(&k)).await.unwrap().0.is_empty() {
+        assert!(died.elapsed() < Duration::from_secs(15), "{version}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(bucket.complete_in().await.unwrap(), Duration::ZERO, "{version}");
 }
