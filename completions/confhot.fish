@@ -52,6 +52,7 @@ complete -c confhot -n "__fish_confhot_needs_command" -f -a "put" -d 'Publish on
 complete -c confhot -n "__fish_confhot_needs_command" -f -a "diff" -d 'Compare two revisions of a key, its head with a file, or the whole bucket at two points in time'
 complete -c confhot -n "__fish_confhot_needs_command" -f -a "export" -d 'Write every document of the bucket to a directory, as the bucket was at one point in time'
 complete -c confhot -n "__fish_confhot_needs_command" -f -a "history" -d 'List a key\'s revisions, newest first, deletes included'
+complete -c confhot -n "__fish_confhot_needs_command" -f -a "journal" -d 'Keep every revision, beyond the 64 of each key that a bucket keeps'
 complete -c confhot -n "__fish_confhot_needs_command" -f -a "keys" -d 'List what is in the bucket'
 complete -c confhot -n "__fish_confhot_needs_command" -f -a "delete" -d 'Delete a key: a tombstone is stored, and the history stays'
 complete -c confhot -n "__fish_confhot_needs_command" -f -a "rollback" -d 'Publish an older revision\'s bytes again, as a new revision'
@@ -162,7 +163,7 @@ complete -c confhot -n "__fish_confhot_using_subcommand get" -l log-format -d 'H
 json\t''"
 complete -c confhot -n "__fish_confhot_using_subcommand get" -s q -l quiet -d 'Say errors only'
 complete -c confhot -n "__fish_confhot_using_subcommand get" -s v -l verbose -d 'Say more; twice for all that the libraries log'
-complete -c confhot -n "__fish_confhot_using_subcommand get" -s h -l help -d 'Print help'
+complete -c confhot -n "__fish_confhot_using_subcommand get" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c confhot -n "__fish_confhot_using_subcommand put" -l set -d 'Publish these documents, and those in these directories, as one: all of them or none; their keys are their names' -r -F
 complete -c confhot -n "__fish_confhot_using_subcommand put" -l as -d 'The document\'s format: toml, json or yaml' -r
 complete -c confhot -n "__fish_confhot_using_subcommand put" -l expect -d 'Compare and set: only if the key is at this revision; 0 means that it has no live value' -r
@@ -252,9 +253,32 @@ always\t''
 never\t''"
 complete -c confhot -n "__fish_confhot_using_subcommand history" -l log-format -d 'How the log on stderr is written' -r -f -a "text\t''
 json\t''"
+complete -c confhot -n "__fish_confhot_using_subcommand history" -l journal -d 'With all that `confhot journal enable` keeps beyond what the bucket does'
 complete -c confhot -n "__fish_confhot_using_subcommand history" -s q -l quiet -d 'Say errors only'
 complete -c confhot -n "__fish_confhot_using_subcommand history" -s v -l verbose -d 'Say more; twice for all that the libraries log'
 complete -c confhot -n "__fish_confhot_using_subcommand history" -s h -l help -d 'Print help'
+complete -c confhot -n "__fish_confhot_using_subcommand journal" -l max-age -d 'With enable: revisions that were copied longer ago go: 8760h is a year' -r
+complete -c confhot -n "__fish_confhot_using_subcommand journal" -l max-bytes -d 'With enable: the oldest revisions go when all of them are more bytes' -r
+complete -c confhot -n "__fish_confhot_using_subcommand journal" -l server -d 'NATS servers, separated by commas [env: CONFHOT_SERVER, else NATS_URL] [default: nats://127.0.0.1:4222]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand journal" -l context -d 'A context of the `nats` CLI [env: NATS_CONTEXT] [default: the selected one, where no server is named otherwise]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand journal" -l creds -d 'File with a user JWT and its seed [env: NATS_CREDS]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand journal" -l nkey -d 'File with an nkey seed [env: NATS_NKEY]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand journal" -l tls-ca -d 'Certificates of a private CA, as PEM [env: NATS_CA]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand journal" -l tls-cert -d 'Client certificate, as PEM [env: NATS_CERT]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand journal" -l tls-key -d 'Key of the client certificate, as PEM [env: NATS_KEY]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand journal" -l bucket -d 'The bucket [env: CONFHOT_BUCKET] [default: configs]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand journal" -l timeout -d 'Deadline of a connect and of each request: 5s, 500ms, 1m30s [default: 5s]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand journal" -l format -d 'How answers are written' -r -f -a "text\t''
+json\t''"
+complete -c confhot -n "__fish_confhot_using_subcommand journal" -l color -d 'Colours; `auto` means on a terminal and without NO_COLOR' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c confhot -n "__fish_confhot_using_subcommand journal" -l log-format -d 'How the log on stderr is written' -r -f -a "text\t''
+json\t''"
+complete -c confhot -n "__fish_confhot_using_subcommand journal" -s y -l yes -d 'With disable: do not ask'
+complete -c confhot -n "__fish_confhot_using_subcommand journal" -s q -l quiet -d 'Say errors only'
+complete -c confhot -n "__fish_confhot_using_subcommand journal" -s v -l verbose -d 'Say more; twice for all that the libraries log'
+complete -c confhot -n "__fish_confhot_using_subcommand journal" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c confhot -n "__fish_confhot_using_subcommand keys" -l server -d 'NATS servers, separated by commas [env: CONFHOT_SERVER, else NATS_URL] [default: nats://127.0.0.1:4222]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand keys" -l context -d 'A context of the `nats` CLI [env: NATS_CONTEXT] [default: the selected one, where no server is named otherwise]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand keys" -l creds -d 'File with a user JWT and its seed [env: NATS_CREDS]' -r -F
