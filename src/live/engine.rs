@@ -1,0 +1,438 @@
+//! The loop behind a [`Live`]: what is told of the key is decoded, checked, swapped in, and told on.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use super::{Builder, Event, Origin, Rejection, RejectionKind, Serving, Shared, State};
+use crate::document::{Digest, Document, Format, ParseError};
+use crate::kv::{Announcer, Entry, Floor, Operation, Refused, Report, Seen, Standing, Watch};
+use crate::schema::Schema;
+
+/// An unavailable revision, to be tried again.
+struct Pending {
+    entry: Entry,
+    from: Origin,
+    attempts: u32,
+    due: Instant,
+}
+
+/// What the watch tells.
+#[derive(Default)]
+struct Inbox {
+    /// None before it is known what the state directory holds.
+    watch: Option<Watch>,
+    /// What was told while a revision was being proven, and is to be dealt with after it.
+    later: VecDeque<Seen>,
+}
+
+impl Inbox {
+    /// What is to be dealt with next. Cancel-safe.
+    async fn next(&mut self) -> Option<Seen> {
+        match self.later.pop_front() {
+            Some(seen) => Some(seen),
+            None => self.told().await,
+        }
+    }
+
+    /// What is told from now on. Cancel-safe.
+    async fn told(&mut self) -> Option<Seen> {
+        match &mut self.watch {
+            Some(watch) => watch.next().await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+pub(super) struct Engine<T> {
+    shared: Arc<Shared<T>>,
+    swaps: watch::Sender<u64>,
+    builder: Builder<T>,
+    announcer: Option<Announcer>,
+    /// The bucket that entries come from now.
+    identity: Option<Arc<str>>,
+    pending: Option<Pending>,
+    /// Older revisions to start on, newest first, while the newest one was refused and nothing serves.
+    older: VecDeque<Entry>,
+    /// Whether what serves is one of them.
+    stepped_back: bool,
+    /// Whether the newest revision is a tombstone.
+    removed: bool,
+}
+
+/// How much longer a revision may take to prove when a newer one has come: where they follow each other closely for ever,
+/// one that takes less is applied all the same.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// What is to be done with an offered value.
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    /// The same bytes as what serves: only the revision moves on, what depends on the value is not touched.
+    Same,
+    /// To be decoded and checked.
+    New,
+}
+
+fn judge(serving: Option<Digest>, offered: Digest) -> Verdict {
+    if serving == Some(offered) { Verdict::Same } else { Verdict::New }
+}
+
+/// The document that an entry holds: as its header says, else as what serves is written, else as it looks.
+///
+/// # Errors
+/// [`ParseError`] of the format that was to be expected.
+pub fn document_of(entry: &Entry, before: Option<Format>) -> Result<Document, ParseError> {
+    match entry.provenance.format.or(before) {
+        // An empty document was published on purpose: the loader refuses it otherwise.
+        Some(format) => Document::parse_or_empty(entry.value.clone(), format),
+        None => Document::detect(entry.value.clone()),
+    }
+}
+
+impl<T: Send + Sync + 'static> Engine<T> {
+    pub(super) fn new(
+        shared: Arc<Shared<T>>,
+        swaps: watch::Sender<u64>,
+        builder: Builder<T>,
+        announcer: Option<Announcer>,
+    ) -> Engine<T> {
+        Engine {
+            shared,
+            swaps,
+            builder,
+            announcer,
+            identity: None,
+            pending: None,
+            older: VecDeque::new(),
+            stepped_back: false,
+            removed: false,
+        }
+    }
+
+    pub(super) async fn run(mut self, stop: CancellationToken) {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => {}
+            () = self.follow() => {}
+        }
+        if let Some(announcer) = self.announcer {
+            announcer.goodbye().await;
+        }
+    }
+
+    async fn follow(&mut self) {
+        let mut inbox = Inbox::default();
+        let floor = self.start_from_state(&mut inbox).await;
+        inbox.watch = Some(Watch::start(&self.builder.bucket, &self.builder.key, floor));
+        loop {
+            self.announce();
+            let due = self.pending.as_ref().map_or_else(Instant::now, |pending| pending.due);
+            let twin = async {
+                match &mut self.announcer {
+                    Some(announcer) => announcer.twin().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                seen = inbox.next() => match seen {
+                    Some(seen) => self.seen(seen, &mut inbox).await,
+                    None => return,
+                },
+                () = sleep_until(due), if self.pending.is_some() => {
+                    if let Some(pending) = self.pending.take() {
+                        self.offer(pending.entry, pending.from, false, pending.attempts + 1, &mut inbox).await;
+                    }
+                }
+                text = twin => self.tell(&Event::Trouble(text)),
+                // One older revision at a time, so that a newer one need not wait for all of them.
+                () = std::future::ready(()), if !self.older.is_empty() => self.step_back(&mut inbox).await,
+            }
+        }
+    }
+
+    async fn start_from_state(&mut self, inbox: &mut Inbox) -> Option<Floor> {
+        let state = self.builder.state.as_ref()?;
+        match state.read(&self.builder.key) {
+            Ok(Some(kept)) => {
+                let floor = kept.floor();
+                self.offer(kept.entry, Origin::State, false, 0, inbox).await;
+                // A document that this process refuses is no reason to refuse what the server has.
+                self.shared.serving.load().is_some().then_some(floor).flatten()
+            }
+            Ok(None) => None,
+            Err(error) => {
+                self.tell(&Event::Trouble(error.to_string()));
+                None
+            }
+        }
+    }
+
+    async fn seen(&mut self, seen: Seen, inbox: &mut Inbox) {
+        match seen {
+            Seen::Entry { entry, live } => {
+                self.update(|state| {
+                    state.newest = Some(entry.revision);
+                    state.confirmed_at = Some(Timestamp::now());
+                });
+                self.pending = None;
+                self.older.clear();
+                self.removed = entry.operation == Operation::Delete;
+                match entry.operation {
+                    Operation::Put => self.offer(entry, Origin::Server, live, 0, inbox).await,
+                    Operation::Delete => {
+                        // What was rejected is not the newest any more.
+                        self.update(|state| state.rejected = None);
+                        self.tell(&Event::Removed { revision: Some(entry.revision) });
+                    }
+                }
+            }
+            Seen::Absent => {
+                self.update(|state| state.confirmed_at = Some(Timestamp::now()));
+                let served = self.shared.state.borrow().newest.is_some();
+                self.tell(&if served { Event::Removed { revision: None } } else { Event::Absent });
+            }
+            Seen::Bucket(identity) => {
+                self.identity = Some(identity);
+                self.keep();
+            }
+            aside => self.aside(aside),
+        }
+    }
+
+    /// What may be told while a revision is being proven.
+    fn aside(&self, seen: Seen) {
+        match seen {
+            Seen::Confirmed => self.update(|state| {
+                state.confirmed_at = Some(Timestamp::now());
+                state.from_state = false;
+            }),
+            Seen::Connected => {
+                self.update(|state| state.connected = true);
+                self.tell(&Event::Connected);
+            }
+            Seen::Disconnected(why) => {
+                self.update(|state| state.connected = false);
+                self.tell(&Event::Disconnected(why));
+            }
+            Seen::Trouble(what) => self.tell(&Event::Trouble(what)),
+            Seen::Entry { .. } | Seen::Absent | Seen::Bucket(_) => {}
+        }
+    }
+
+    /// Decode, check, swap; or tell why not.
+    async fn offer(&mut self, entry: Entry, from: Origin, live: bool, attempts: u32, inbox: &mut Inbox) {
+        let serving = self.shared.serving.load_full();
+        let digest = entry.digest();
+        let proven = match judge(serving.as_ref().map(|serving| serving.digest), digest) {
+            Verdict::Same => {
+                self.move_on(&entry, from);
+                return self.applied(&entry, digest, from, live, Timestamp::now());
+            }
+            Verdict::New => match self.decide(&entry, digest, serving, inbox).await {
+                Some(proven) => proven,
+                None => return,
+            },
+        };
+        match proven {
+            Ok(new) => {
+                let at = new.applied_at;
+                self.shared.serving.store(Some(new));
+                self.move_on(&entry, from);
+                // Last, so that who is woken by it finds the state of this value.
+                self.swaps.send_modify(|swaps| *swaps += 1);
+                self.applied(&entry, digest, from, live, at);
+            }
+            Err(rejection) => {
+                let serving = self.shared.state.borrow().revision;
+                let (revision, kind) = (entry.revision, rejection.kind);
+                self.update(|state| state.rejected = Some((revision, rejection.clone())));
+                // One event for as long as it is unavailable; that it turned out invalid is another one.
+                if attempts == 0 || kind == RejectionKind::Invalid {
+                    self.tell(&Event::Rejected { revision, digest, rejection, serving });
+                }
+                if attempts == 0 && from == Origin::Server && serving.is_none() {
+                    self.look_back(&entry).await;
+                }
+                if kind == RejectionKind::Unavailable {
+                    let due = Instant::now() + backoff(attempts);
+                    self.pending = Some(Pending { entry, from, attempts, due });
+                }
+            }
+        }
+    }
+
+    /// Finds what was stored before a revision that was refused while nothing serves: a process that starts must not be
+    /// worse off than one that was running.
+    async fn look_back(&mut self, refused: &Entry) {
+        match self.builder.bucket.older(&refused.key, refused.revision).await {
+            Ok(older) => {
+                let digest = refused.digest();
+                self.older = older.into_iter().filter(|entry| entry.digest() != digest).collect();
+            }
+            Err(error) => self.tell(&Event::Trouble(format!("cannot read older revisions to start on: {error}"))),
+        }
+    }
+
+    /// Serves the next older revision if it can be used. The newest one stays rejected, and an unavailable one is still
+    /// tried again.
+    async fn step_back(&mut self, inbox: &mut Inbox) {
+        let Some(entry) = self.older.pop_front() else { return };
+        let digest = entry.digest();
+        if let Some(Ok(new)) = self.decide(&entry, digest, None, inbox).await {
+            self.older.clear();
+            self.stepped_back = true;
+            let at = new.applied_at;
+            self.shared.serving.store(Some(new));
+            self.update(|state| (state.revision, state.digest) = (Some(entry.revision), Some(digest)));
+            self.swaps.send_modify(|swaps| *swaps += 1);
+            self.applied(&entry, digest, Origin::Server, false, at);
+        }
+    }
+
+    /// Tells who asks what this process runs.
+    fn announce(&self) {
+        if let Some(announcer) = &self.announcer {
+            announcer.tell(report(&self.shared.state.borrow(), self.removed, self.stepped_back));
+        }
+    }
+
+    /// Proves a revision. None where a newer one came before that was done: a probe of a dead database is not to hold up
+    /// the way out.
+    async fn decide(
+        &self,
+        entry: &Entry,
+        digest: Digest,
+        serving: Option<Arc<Serving<T>>>,
+        inbox: &mut Inbox,
+    ) -> Option<Result<Arc<Serving<T>>, Rejection>> {
+        let mut proof = std::pin::pin!(self.prove(entry, digest, serving));
+        let mut cut = None;
+        loop {
+            tokio::select! {
+                biased;
+                proven = &mut proof => return Some(proven),
+                () = sleep_until(cut.unwrap_or_else(Instant::now)), if cut.is_some() => return None,
+                seen = inbox.told() => match seen? {
+                    seen @ Seen::Bucket(_) => inbox.later.push_back(seen),
+                    seen @ (Seen::Entry { .. } | Seen::Absent) => {
+                        cut = cut.or(Some(Instant::now() + PATIENCE));
+                        inbox.later.push_back(seen);
+                    }
+                    aside => self.aside(aside),
+                },
+            }
+        }
+    }
+
+    async fn prove(
+        &self,
+        entry: &Entry,
+        digest: Digest,
+        serving: Option<Arc<Serving<T>>>,
+    ) -> Result<Arc<Serving<T>>, Rejection> {
+        let document = document_of(entry, serving.as_ref().map(|serving| serving.document.format()))?;
+        self.judge(entry, &document).await?;
+        let value = (self.builder.make)(serving.clone(), document.clone()).await?;
+        let revision = entry.revision;
+        let mut new = Arc::new(Serving { value, revision, digest, document, applied_at: Timestamp::now() });
+        if let Some(check) = &self.builder.check {
+            check(serving, new.clone()).await?;
+            // The check may have taken its time; one that kept the value has the time of its start.
+            if let Some(new) = Arc::get_mut(&mut new) {
+                new.applied_at = Timestamp::now();
+            }
+        }
+        Ok(new)
+    }
+
+    /// Asks the schema that the bucket carries for the key.
+    async fn judge(&self, entry: &Entry, document: &Document) -> Result<(), Rejection> {
+        // What the state directory kept was proven before, and no server may be there to ask.
+        let kept = self.shared.state.borrow().newest.is_none();
+        let Some(key) = self.builder.key.schema().filter(|_| self.builder.schema && !kept) else { return Ok(()) };
+        let schema = match self.builder.bucket.snapshot(&key).await {
+            Ok(Some(schema)) if schema.operation == Operation::Put && schema.revision < entry.revision => schema,
+            Ok(_) => return Ok(()),
+            Err(error) => return Err(Rejection::unavailable(format!("its schema cannot be read: {error}"))),
+        };
+        match Schema::parse(schema.value) {
+            Ok(schema) => Ok(schema.judge(document)?),
+            Err(error) => {
+                let reason = error.reason;
+                self.tell(&Event::Trouble(format!("{key}@{} rejects nothing: {reason}", schema.revision)));
+                Ok(())
+            }
+        }
+    }
+
+    fn move_on(&mut self, entry: &Entry, from: Origin) {
+        self.stepped_back = false;
+        let (revision, digest) = (entry.revision, entry.digest());
+        self.update(|state| {
+            state.revision = Some(revision);
+            state.digest = Some(digest);
+            state.from_state = from == Origin::State;
+            state.newest = state.newest.max(Some(revision));
+            state.rejected = None;
+        });
+    }
+
+    fn applied(&self, entry: &Entry, digest: Digest, from: Origin, live: bool, at: Timestamp) {
+        if from == Origin::Server
+            && let Some(state) = &self.builder.state
+            && let Err(error) = state.write(entry, self.identity.as_deref())
+        {
+            self.tell(&Event::Trouble(error.to_string()));
+        }
+        let latency = entry.provenance.read_at.filter(|_| live).map(|read_at| {
+            // The publisher's clock may run ahead of ours.
+            Duration::try_from(at.duration_since(read_at)).unwrap_or_default()
+        });
+        self.tell(&Event::Applied { revision: entry.revision, digest, from, latency, at });
+    }
+
+    /// Writes the state again when only the bucket's identity became known.
+    fn keep(&self) {
+        let serving = self.shared.state.borrow().clone();
+        if let Some(state) = &self.builder.state
+            && !serving.from_state
+            && let Err(error) = state.confirm(&self.builder.key, self.identity.as_deref(), serving.revision)
+        {
+            self.tell(&Event::Trouble(error.to_string()));
+        }
+    }
+
+    fn update(&self, change: impl FnOnce(&mut State)) {
+        self.shared.state.send_modify(change);
+    }
+
+    fn tell(&self, event: &Event) {
+        (self.builder.observe)(event);
+    }
+}
+
+/// What is told of a key to whoever asks what this process runs.
+pub(super) fn report(state: &State, removed: bool, stepped_back: bool) -> Report {
+    let standing = match (&state.rejected, state.revision) {
+        (Some(_), _) if !stepped_back => Standing::Rejected,
+        (None, Some(revision)) if removed || state.newest == Some(revision) => Standing::Applied,
+        _ => Standing::Behind,
+    };
+    let rejected = state.rejected.as_ref().map(|(revision, rejection)| Refused {
+        revision: *revision,
+        kind: rejection.kind.to_string(),
+        reason: rejection.reason.clone(),
+    });
+    Report { revision: state.revision, digest: state.digest, newest: state.newest, state: standing, rejected }
+}
+
+/// 0.5 s, doubled up to 30 s.
+pub(super) fn backoff(attempts: u32) -> Duration {
+    Duration::from_millis(500 << attempts.min(6)).min(Duration::from_secs(30))
+}
