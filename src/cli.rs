@@ -102,11 +102,20 @@ pub(crate) struct Global {
     #[arg(long, global = true, value_name = "NAME")]
     pub(crate) context: Option<String>,
     /// File with a user JWT and its seed [env: NATS_CREDS]
-    #[arg(long, global = true, value_name = "FILE", conflicts_with = "nkey")]
+    #[arg(long, global = true, value_name = "FILE", conflicts_with_all = ["nkey", "user", "token_file"])]
     pub(crate) creds: Option<PathBuf>,
     /// File with an nkey seed [env: NATS_NKEY]
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE", conflicts_with_all = ["user", "token_file"])]
     pub(crate) nkey: Option<PathBuf>,
+    /// Who to connect as, by password [env: NATS_USER]
+    #[arg(long, global = true, value_name = "NAME", conflicts_with = "token_file")]
+    pub(crate) user: Option<String>,
+    /// File with the password [env: NATS_PASSWORD_FILE; NATS_PASSWORD is the password itself]
+    #[arg(long, global = true, value_name = "FILE", conflicts_with_all = ["creds", "nkey", "token_file"])]
+    pub(crate) password_file: Option<PathBuf>,
+    /// File with a token [env: NATS_TOKEN_FILE; NATS_TOKEN is the token itself]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
     /// Certificates of a private CA, as PEM [env: NATS_CA]
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) tls_ca: Option<PathBuf>,
@@ -116,6 +125,15 @@ pub(crate) struct Global {
     /// Key of the client certificate, as PEM [env: NATS_KEY]
     #[arg(long, global = true, value_name = "FILE", requires = "tls_cert")]
     pub(crate) tls_key: Option<PathBuf>,
+    /// Speak TLS before the server greets, as a server with `handshake_first` wants it
+    #[arg(long, global = true)]
+    pub(crate) tls_first: bool,
+    /// JetStream domain, where the bucket is beyond a leaf node [default: that of the context]
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) js_domain: Option<String>,
+    /// What the subjects of answers begin with [default: that of the context, else _INBOX_ and the name of the user]
+    #[arg(long, global = true, value_name = "PREFIX")]
+    pub(crate) inbox_prefix: Option<String>,
     /// The bucket [env: CONFHOT_BUCKET] [default: configs]
     #[arg(long, global = true, value_name = "NAME")]
     pub(crate) bucket: Option<String>,
@@ -167,7 +185,9 @@ pub(crate) struct Environment {
     pub(crate) nkey: Option<PathBuf>,
     pub(crate) user: Option<String>,
     pub(crate) password: Option<String>,
+    pub(crate) password_file: Option<PathBuf>,
     pub(crate) token: Option<String>,
+    pub(crate) token_file: Option<PathBuf>,
     pub(crate) tls_ca: Option<PathBuf>,
     pub(crate) tls_cert: Option<PathBuf>,
     pub(crate) tls_key: Option<PathBuf>,
@@ -204,7 +224,9 @@ impl Environment {
             nkey: path("NATS_NKEY"),
             user: text("NATS_USER"),
             password: text("NATS_PASSWORD"),
+            password_file: path("NATS_PASSWORD_FILE"),
             token: text("NATS_TOKEN"),
+            token_file: path("NATS_TOKEN_FILE"),
             tls_ca: path("NATS_CA"),
             tls_cert: path("NATS_CERT"),
             tls_key: path("NATS_KEY"),
@@ -257,18 +279,26 @@ impl Global {
         }
         // The client does not send what a URL says about the user.
         let in_url = servers.iter().find_map(|url| credentials_in(url));
-        let by_flag = match (&self.creds, &self.nkey) {
-            (Some(file), _) => Some(Credentials::File(file.clone())),
-            (None, Some(file)) => Some(Credentials::Nkey(file.clone())),
-            (None, None) => None,
+        let with_password = |user: &String, file: Option<&PathBuf>| match file {
+            Some(file) => Credentials::PasswordFile(user.clone(), file.clone()),
+            None => Credentials::User(user.clone(), environment.password.clone().unwrap_or_default()),
+        };
+        let by_flag = match self {
+            Global { creds: Some(file), .. } => Some(Credentials::File(file.clone())),
+            Global { nkey: Some(file), .. } => Some(Credentials::Nkey(file.clone())),
+            Global { token_file: Some(file), .. } => Some(Credentials::TokenFile(file.clone())),
+            Global { user: None, password_file: None, .. } => None,
+            Global { user, password_file, .. } => {
+                let user = user.as_ref().or(environment.user.as_ref()).context("--password-file goes with --user")?;
+                Some(with_password(user, password_file.as_ref().or(environment.password_file.as_ref())))
+            }
         };
         let by_environment = match environment {
             Environment { creds: Some(file), .. } => Some(Credentials::File(file.clone())),
             Environment { nkey: Some(file), .. } => Some(Credentials::Nkey(file.clone())),
             Environment { token: Some(token), .. } => Some(Credentials::Token(token.clone())),
-            Environment { user: Some(user), password, .. } => {
-                Some(Credentials::User(user.clone(), password.clone().unwrap_or_default()))
-            }
+            Environment { token_file: Some(file), .. } => Some(Credentials::TokenFile(file.clone())),
+            Environment { user: Some(user), password_file, .. } => Some(with_password(user, password_file.as_ref())),
             _ => None,
         };
         // A certificate and its key come from one source.
@@ -279,13 +309,24 @@ impl Global {
         connect.tls_client = pair(&self.tls_cert, &self.tls_key)
             .or_else(|| pair(&environment.tls_cert, &environment.tls_key))
             .or_else(|| pair(&context.cert, &context.key));
-        connect.tls_first = context.tls_first;
-        connect.domain = context.jetstream_domain.clone();
-        connect.inbox_prefix = context.inbox_prefix.clone();
+        connect.tls_first = self.tls_first || context.tls_first;
+        connect.domain = self.js_domain.clone().or_else(|| context.jetstream_domain.clone());
+        connect.inbox_prefix = self.inbox_prefix.clone().or_else(|| context.inbox_prefix.clone());
+        for part in [&connect.domain, &connect.inbox_prefix].into_iter().flatten() {
+            if !is_subject(part) {
+                bail!("`{}` cannot be a part of a subject", part.escape_debug());
+            }
+        }
         connect.timeout = self.timeout.unwrap_or(connect.timeout);
         let bucket = self.bucket.as_ref().or(environment.bucket.as_ref());
         Ok(Target { connect, bucket: bucket.map_or("configs", String::as_str).to_owned() })
     }
+}
+
+/// Whether `text` can begin subjects.
+fn is_subject(text: &str) -> bool {
+    let token = |token: &str| !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
+    text.split('.').all(token) && !text.contains(['*', '>'])
 }
 
 /// User and password, or the token, that a server's URL carries.

@@ -336,11 +336,14 @@ fn hint_of_no(no: &No) -> Option<String> {
 fn hint_of_connect(error: &ConnectError) -> String {
     match error {
         ConnectError::Refused { .. } => {
-            "give --creds or --nkey, or a context of the `nats` CLI that has them (--context)"
+            "give --creds, --nkey, --user or --token-file, or a context of the `nats` CLI that has them (--context)"
+        }
+        ConnectError::Tls { .. } => {
+            "--tls-ca names a private CA, --tls-cert and --tls-key a client's certificate; some servers want --tls-first"
         }
         ConnectError::Old { .. } => "upgrade it, or let `confhot dev` start a private one that is new enough",
         ConnectError::Credentials { .. } => {
-            "--creds, --nkey, or the context of the `nats` CLI (--context) names the file"
+            "a flag, the environment, or the context of the `nats` CLI (--context) names the file"
         }
         _ => "`confhot dev` starts a private server; --server, NATS_URL or --context names another one",
     }

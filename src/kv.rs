@@ -7,6 +7,8 @@
 
 mod changes;
 mod connection;
+mod credentials;
+mod denied;
 mod entry;
 mod journal;
 mod past;
@@ -27,7 +29,8 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 pub use changes::{Change, Changes};
-pub use connection::{Connect, ConnectError, Connection, Credentials, Link, OLDEST_SERVER};
+pub use connection::{Connect, ConnectError, Connection, Link, OLDEST_SERVER};
+pub use credentials::{Credentials, inbox_prefix};
 pub use entry::{ChangeSet, Entry, InvalidKey, Key, Operation, Position, Provenance, Revision, Writer};
 pub use journal::{Journal, JournalLimits, JournalState};
 pub use past::{Past, PastError};
@@ -176,6 +179,7 @@ mod code {
     pub(super) const WRONG_LAST_SEQUENCE: u64 = 10071;
     pub(super) const WRONG_LAST_SEQUENCE_UNKNOWN: u64 = 10164;
     pub(super) const MESSAGE_TOO_LARGE: u64 = 10054;
+    pub(super) const BATCH_INCOMPLETE: u64 = 10176;
     pub(super) const NOT_ENABLED: u64 = 10076;
     pub(super) const NOT_ENABLED_FOR_ACCOUNT: u64 = 10039;
 }
@@ -392,28 +396,15 @@ impl Bucket {
         payload: bytes::Bytes,
     ) -> Result<async_nats::Message, BucketError> {
         let connection = &self.0.connection;
-        let mut link = connection.link.clone();
         let mut gone = connection.link.clone();
         let sent_under = Some(gone.borrow().generation).filter(|_| gone.borrow().up);
         let mut request = async_nats::Request::new().payload(payload).timeout(Some(connection.timeout));
         if let Some(headers) = headers {
             request = request.headers(headers);
         }
-        let denied = async {
-            loop {
-                let problem = link.borrow_and_update().problem.clone().unwrap_or_default();
-                if problem.contains("Permissions Violation") && problem.contains(&format!("\"{subject}\"")) {
-                    return problem;
-                }
-                if link.changed().await.is_err() {
-                    std::future::pending::<()>().await;
-                }
-            }
-        };
         let answer = tokio::select! {
             biased;
-            answer = connection.client.send_request(subject.clone(), request) => answer,
-            problem = denied => return Err(BucketError::Denied(problem)),
+            answer = connection.unless_denied(&subject, connection.client.send_request(subject.clone(), request)) => answer?,
             // An answer to what was sent on a connection that is gone does not come any more.
             _ = gone.wait_for(|link| sent_under.is_some_and(|sent| link.up && link.generation > sent)) => {
                 return Err(BucketError::Interrupted);

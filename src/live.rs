@@ -60,7 +60,7 @@ pub use state::{StateDir, StateError};
 /// On a server that limits what its users may do, it needs to subscribe `confhot.live.<bucket>.<key>` and its inboxes
 /// ([`Connect::inbox_prefix`](crate::kv::Connect)), and to publish `$JS.API.DIRECT.GET.KV_<bucket>.$KV.<bucket>.<key>`. To
 /// start on an older revision where the newest is rejected takes `$JS.API.CONSUMER.CREATE.KV_<bucket>.*.$KV.<bucket>.<key>`
-/// and `$JS.API.CONSUMER.DELETE.KV_<bucket>.*` as well. None of them reads another key.
+/// as well. None of them reads another key.
 pub struct Live<T> {
     shared: Arc<Shared<T>>,
     swapped: watch::Receiver<u64>,

@@ -122,7 +122,8 @@ pub struct Private {
     port: u16,
 }
 
-/// The file that the server writes once it listens: `{"nats":["nats://127.0.0.1:41353"],"monitoring":[…]}`.
+/// The file that the server writes once it listens: `{"nats":["nats://127.0.0.1:41353"],"monitoring":[…]}`; with TLS,
+/// `tls://…`.
 #[derive(Debug, Deserialize)]
 struct Ports {
     nats: Vec<String>,
@@ -369,7 +370,7 @@ fn ready(data_dir: &Path, pid: u32, until: Instant) -> Option<Ports> {
         fs::read_dir(data_dir).ok()?.flatten().find(|file| file.file_name().to_string_lossy().ends_with(&suffix))?;
     // It is not written at once (`WriteFile`), so what does not parse is looked at again.
     let ports: Ports = serde_json::from_slice(&fs::read(file.path()).ok()?).ok()?;
-    let address: SocketAddr = ports.nats.first()?.strip_prefix("nats://")?.parse().ok()?;
+    let address: SocketAddr = ports.nats.first()?.split_once("://")?.1.parse().ok()?;
     let left = until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
     let client = TcpStream::connect_timeout(&address, left).ok()?;
     client.set_read_timeout(Some(left)).ok()?;

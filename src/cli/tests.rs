@@ -43,7 +43,9 @@ fn credentials_come_from_the_flag_the_url_the_environment_the_context_in_that_or
         match connect.credentials {
             Credentials::File(file) => file.display().to_string(),
             Credentials::User(user, password) => format!("{user} {password}"),
+            Credentials::PasswordFile(user, file) => format!("{user} in {}", file.display()),
             Credentials::Token(token) => token,
+            Credentials::TokenFile(file) => file.display().to_string(),
             _ => "none".into(),
         }
     };
@@ -51,6 +53,37 @@ fn credentials_come_from_the_flag_the_url_the_environment_the_context_in_that_or
     assert_eq!(credentials(&by_url, &environment), "j@o p:w");
     assert_eq!(credentials(&Global::default(), &environment), "environment");
     assert_eq!(credentials(&Global::default(), &Environment::default()), "of context");
+
+    let by_name = || Global { user: Some("jo".into()), ..Global::default() };
+    let secret = || Environment { user: Some("al".into()), password: Some("secret".into()), ..Environment::default() };
+    let file = || Environment { password_file: Some("env".into()), ..secret() };
+    assert_eq!(credentials(&by_name(), &secret()), "jo secret");
+    assert_eq!(credentials(&by_name(), &file()), "jo in env");
+    assert_eq!(credentials(&Global::default(), &file()), "al in env");
+    assert_eq!(credentials(&Global { password_file: Some("flag".into()), ..by_name() }, &file()), "jo in flag");
+    assert_eq!(
+        credentials(&Global { password_file: Some("flag".into()), ..Global::default() }, &secret()),
+        "al in flag"
+    );
+    assert_eq!(credentials(&Global { token_file: Some("token".into()), ..Global::default() }, &secret()), "token");
+    let nobody = Global { password_file: Some("flag".into()), ..Global::default() };
+    assert!(nobody.merge(&Environment::default(), Context::default()).is_err());
+}
+
+#[test]
+fn domain_and_inboxes_are_those_of_the_flags_then_of_the_context_and_stay_within_a_subject() {
+    let of_context = || context(r#"{"jetstream_domain": "hub", "inbox_prefix": "_INBOX_jo"}"#);
+    let none = Environment::default();
+    let flags = Global { js_domain: Some("edge".into()), inbox_prefix: Some("_IN.jo".into()), ..Global::default() };
+
+    let connect = merged(&Global::default(), &none, of_context());
+    assert_eq!((connect.domain.as_deref(), connect.inbox_prefix.as_deref()), (Some("hub"), Some("_INBOX_jo")));
+    let connect = merged(&flags, &none, of_context());
+    assert_eq!((connect.domain.as_deref(), connect.inbox_prefix.as_deref()), (Some("edge"), Some("_IN.jo")));
+    for bad in ["", ">", "a.*", "a b", "a\r\nPUB x 0", "a.", ".a", "a..b"] {
+        let global = Global { inbox_prefix: Some(bad.into()), ..Global::default() };
+        assert!(global.merge(&none, Context::default()).is_err(), "{bad:?}");
+    }
 }
 
 #[test]

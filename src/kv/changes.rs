@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep_until};
 
 use futures_util::StreamExt;
 
-use super::tail::{Broken, Tail};
+use super::tail::{Broken, DENIED, Tail};
 use super::{Bucket, BucketError, Entry, Link, Pattern, Revision};
 
 /// What is told of many keys.
@@ -56,6 +56,7 @@ impl Changes {
             caught_up: false,
             told_missing: false,
             trouble: None,
+            unheard: None,
             failures: 0,
         };
         task.spawn(async move {
@@ -85,6 +86,8 @@ struct Follower {
     caught_up: bool,
     told_missing: bool,
     trouble: Option<String>,
+    /// What was told of a tail that the server does not allow.
+    unheard: Option<String>,
     failures: u32,
 }
 
@@ -103,7 +106,7 @@ impl Follower {
         let advisory = format!("$JS.EVENT.ADVISORY.STREAM.DELETED.{stream}");
         let mut deleted = self.bucket.connection().client.subscribe(advisory).await.ok();
         let mut due = Instant::now();
-        let mut told_down = false;
+        let (mut told_down, mut told_refusal) = (false, false);
         loop {
             let now = link.borrow_and_update().clone();
             if now.generation != was.generation || now.dropped != was.dropped {
@@ -111,10 +114,20 @@ impl Follower {
                 due = Instant::now();
             }
             let down = !now.up && (was.up || now.problem.is_some());
-            if down && !told_down && self.tell(Change::Disconnected(now.problem.clone())).await.is_err() {
-                return Over;
+            let refusal = now.refusal();
+            if down && !told_down {
+                told_refusal = refusal.is_some();
+                if self.tell(Change::Disconnected(now.problem.clone())).await.is_err() {
+                    return Over;
+                }
+            } else if let Some(refusal) = refusal.filter(|_| !told_refusal) {
+                // It went for another reason, but this is why it does not come back.
+                told_refusal = true;
+                if self.tell(Change::Trouble(refusal)).await.is_err() {
+                    return Over;
+                }
             }
-            told_down = down || told_down && !now.up;
+            (told_down, told_refusal) = (down || told_down && !now.up, told_refusal && !now.up);
             was = now;
             let gone = async {
                 match &mut deleted {
@@ -126,7 +139,8 @@ impl Follower {
                 biased;
                 told = self.tail.next() => match told {
                     Ok(entry) => self.offer(entry).await,
-                    Err(Broken) => { self.caught_up = false; due = Instant::now(); Ok(()) }
+                    Err(Broken::Gap) => { self.caught_up = false; due = Instant::now(); Ok(()) }
+                    Err(Broken::Denied(what)) => { due = Instant::now() + DENIED; self.unheard(what).await }
                 },
                 changed = link.changed() => if changed.is_ok() { Ok(()) } else { Err(Over) },
                 // The bucket that an advisory speaks of may exist again already; ask.
@@ -179,6 +193,15 @@ impl Follower {
         }
         self.failures += 1;
         Ok(Duration::from_millis(50 << self.failures.min(6)))
+    }
+
+    /// The tail is not allowed: from now on the bucket is read every few seconds.
+    async fn unheard(&mut self, what: String) -> Result<(), Over> {
+        if self.unheard.as_ref() == Some(&what) {
+            return Ok(());
+        }
+        self.unheard = Some(what.clone());
+        self.tell(Change::Trouble(BucketError::Denied(what).to_string())).await
     }
 
     async fn try_catch_up(&mut self) -> Result<(), Stop> {

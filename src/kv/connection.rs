@@ -1,13 +1,14 @@
 //! The connection to NATS: how it is made, and what becomes of it.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use async_nats::{ClientError, ConnectOptions, Event, ServerError};
+use async_nats::{AuthError, ClientError, ConnectOptions, Event, ServerError};
 use tokio::sync::watch;
 
-use super::Bucket;
+use super::denied::Denied;
+use super::{Bucket, Credentials};
 
 /// The oldest server that has all that confhot needs: direct-get batches and per-message TTL.
 pub const OLDEST_SERVER: (i64, i64, i64) = (2, 11, 0);
@@ -30,41 +31,13 @@ pub struct Connect {
     pub tls_first: bool,
     /// JetStream domain.
     pub domain: Option<String>,
-    /// Prefix of the subjects that answers come to.
+    /// Prefix of the subjects that answers come to; by default `_INBOX_` and the name of the user
+    /// ([`super::inbox_prefix`]).
     pub inbox_prefix: Option<String>,
     /// Deadline of a connect and of each request.
     pub timeout: Duration,
     /// Wait for a server that is not there yet, for ever, instead of failing: what a daemon wants.
     pub wait: bool,
-}
-
-/// Who a connection says it is.
-#[derive(Clone, Default)]
-#[non_exhaustive]
-pub enum Credentials {
-    /// Nobody, or whom the URL names.
-    #[default]
-    None,
-    /// A `.creds` file with a user JWT and its seed. Read again at each reconnect.
-    File(PathBuf),
-    /// A file with an nkey seed.
-    Nkey(PathBuf),
-    /// User and password.
-    User(String, String),
-    /// A token.
-    Token(String),
-}
-
-impl std::fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Credentials::None => "None",
-            Credentials::File(_) => "File(..)",
-            Credentials::Nkey(_) => "Nkey(..)",
-            Credentials::User(..) => "User(..)",
-            Credentials::Token(_) => "Token(..)",
-        })
-    }
 }
 
 impl Connect {
@@ -120,6 +93,15 @@ pub enum ConnectError {
         #[source]
         source: async_nats::ConnectError,
     },
+    /// There is no trust: in the server's certificate or in ours, or one side speaks no TLS.
+    #[error("cannot speak TLS with the server at {servers}")]
+    Tls {
+        /// The URLs tried, passwords hidden.
+        servers: String,
+        /// What was said last.
+        #[source]
+        source: async_nats::ConnectError,
+    },
     /// The server is too old.
     #[error("nats-server {version} at {servers} is too old: confhot needs 2.11 or later")]
     Old {
@@ -128,8 +110,8 @@ pub enum ConnectError {
         /// The URLs tried, passwords hidden.
         servers: String,
     },
-    /// A credentials or certificate file cannot be used.
-    #[error("cannot use {path}")]
+    /// A file with credentials cannot be used.
+    #[error("cannot use {}", path.display())]
     Credentials {
         /// The file.
         path: PathBuf,
@@ -148,8 +130,18 @@ pub struct Link {
     pub generation: u64,
     /// What the server, or the attempt to reach one, said last.
     pub problem: Option<String>,
+    /// Whether that is that the server does not let us in, or that there is nothing to show it.
+    pub refused: bool,
     /// Counts messages dropped because this process did not keep up.
     pub dropped: u64,
+}
+
+impl Link {
+    /// Why no server lets us in, where that is why there is no connection.
+    pub(super) fn refusal(&self) -> Option<String> {
+        let problem = self.problem.as_ref().filter(|_| self.refused && !self.up)?;
+        Some(format!("no server lets us in: {problem}"))
+    }
 }
 
 /// A connection to NATS. Cheap to clone; closes with the last clone.
@@ -157,6 +149,7 @@ pub struct Link {
 pub struct Connection {
     pub(super) client: async_nats::Client,
     pub(super) link: watch::Receiver<Link>,
+    pub(super) denied: watch::Receiver<Denied>,
     pub(super) domain: Option<String>,
     pub(super) timeout: Duration,
     servers: Arc<str>,
@@ -171,8 +164,33 @@ impl Connection {
     /// [`ConnectError`]; with `wait` only for a file that cannot be read.
     pub async fn open(to: &Connect) -> Result<Connection, ConnectError> {
         let (link, watched) = watch::channel(Link::default());
-        let mut options = ConnectOptions::new()
+        let (denials, denied) = watch::channel(Denied::default());
+        // Told now where nothing can come of it; later on it may be put right.
+        to.credentials.answer(b"")?;
+        let inbox_prefix = match &to.inbox_prefix {
+            Some(prefix) => prefix.clone(),
+            None => to.credentials.inbox_prefix()?,
+        };
+        // The client only says that there is no answer, not why.
+        let unusable = Arc::new(Mutex::new(None));
+        let mut options = ConnectOptions::with_auth_callback({
+            let (credentials, unusable) = (to.credentials.clone(), unusable.clone());
+            move |nonce| {
+                let (credentials, unusable) = (credentials.clone(), unusable.clone());
+                async move {
+                    let answer = tokio::task::spawn_blocking(move || credentials.answer(&nonce));
+                    let answer = answer.await.map_err(AuthError::new)?;
+                    answer.map_err(|error| {
+                        let why = std::error::Error::source(&error).map_or_else(String::new, |why| format!(": {why}"));
+                        *unusable.lock().unwrap_or_else(PoisonError::into_inner) = Some(format!("{error}{why}"));
+                        AuthError::new(error)
+                    })
+                }
+            }
+        });
+        options = options
             .name(&to.name)
+            .custom_inbox_prefix(&inbox_prefix)
             .connection_timeout(to.timeout)
             .request_timeout(Some(to.timeout))
             // A peer that vanished without a word is noticed after two unanswered pings: 10 to 15 s, not minutes.
@@ -180,15 +198,28 @@ impl Connection {
             // One key's updates, or one answer: the 65,536 of the default would only hide a stuck reader.
             .subscription_capacity(8 * 1024)
             .reconnect_delay_callback(reconnect_delay)
-            .event_callback(move |event| {
-                let link = link.clone();
-                async move { note(&link, &event) }
+            .event_callback({
+                let (link, denials) = (Arc::new(link), Arc::new(denials));
+                move |event| {
+                    let (link, denials) = (link.clone(), denials.clone());
+                    let (inbox_prefix, unusable) = (inbox_prefix.clone(), unusable.clone());
+                    async move {
+                        let said = match &event {
+                            Event::ServerError(ServerError::Other(text)) => Denied::note(&denials, text, &inbox_prefix),
+                            _ => false,
+                        };
+                        if event == Event::Connected {
+                            Denied::forget(&denials);
+                        }
+                        if !said {
+                            let why = unusable.lock().unwrap_or_else(PoisonError::into_inner).take();
+                            note(&link, &event, why);
+                        }
+                    }
+                }
             });
         if to.wait {
             options = options.retry_on_initial_connect();
-        }
-        if let Some(prefix) = &to.inbox_prefix {
-            options = options.custom_inbox_prefix(prefix);
         }
         if let Some(ca) = &to.tls_ca {
             options = options.add_root_certificates(ca.clone()).require_tls(true);
@@ -199,34 +230,14 @@ impl Connection {
         if to.tls_first {
             options = options.tls_first();
         }
-        let unusable = |path: &PathBuf| {
-            let path = path.clone();
-            move |source| ConnectError::Credentials { path, source }
-        };
-        options = match &to.credentials {
-            Credentials::None => options,
-            Credentials::File(path) => {
-                let text = std::fs::read_to_string(path).map_err(unusable(path))?;
-                options.credentials(&text).map_err(unusable(path))?
-            }
-            Credentials::Nkey(path) => {
-                options.nkey(std::fs::read_to_string(path).map_err(unusable(path))?.trim().to_owned())
-            }
-            Credentials::User(user, password) => options.user_and_password(user.clone(), password.clone()),
-            Credentials::Token(token) => options.token(token.clone()),
-        };
         let servers = to.shown();
-        let client = async_nats::connect_with_options(to.servers.as_slice(), options).await.map_err(|source| {
-            use async_nats::ConnectErrorKind::{Authentication, AuthorizationViolation};
-            let servers = servers.clone();
-            match source.kind() {
-                Authentication | AuthorizationViolation => ConnectError::Refused { servers, source },
-                _ => ConnectError::Unreachable { servers, source },
-            }
-        })?;
+        let client = async_nats::connect_with_options(to.servers.as_slice(), options)
+            .await
+            .map_err(|source| unconnected(servers.clone(), source))?;
         let connection = Connection {
             client,
             link: watched,
+            denied,
             domain: to.domain.clone(),
             timeout: to.timeout,
             servers: servers.into(),
@@ -282,25 +293,48 @@ fn reconnect_delay(attempts: usize) -> Duration {
     Duration::from_millis(super::random_below(ceiling))
 }
 
-fn note(link: &watch::Sender<Link>, event: &Event) {
-    link.send_modify(|link| match event {
+/// What a first attempt to connect came to.
+fn unconnected(servers: String, source: async_nats::ConnectError) -> ConnectError {
+    use async_nats::ConnectErrorKind::{Authentication, AuthorizationViolation, Tls};
+    let causes = || std::iter::successors(std::error::Error::source(&source), |cause| cause.source());
+    // A user or an account that expired, or was revoked, is refused in words of its own (server/errors.go).
+    let refused = |cause: &(dyn std::error::Error + 'static)| matches!(cause.downcast_ref(), Some(ServerError::Other(text)) if text.contains("Authentication"));
+    // What is wrong with certificates comes as this kind of error, from below rustls.
+    let untrusted = |cause: &(dyn std::error::Error + 'static)| {
+        cause.downcast_ref().is_some_and(|error: &std::io::Error| error.kind() == std::io::ErrorKind::InvalidData)
+    };
+    match source.kind() {
+        Authentication | AuthorizationViolation => ConnectError::Refused { servers, source },
+        _ if causes().any(refused) => ConnectError::Refused { servers, source },
+        Tls => ConnectError::Tls { servers, source },
+        _ if causes().any(untrusted) => ConnectError::Tls { servers, source },
+        _ => ConnectError::Unreachable { servers, source },
+    }
+}
+
+/// Takes note of `event`; `why` is what the client does not tell of it.
+fn note(link: &watch::Sender<Link>, event: &Event, why: Option<String>) {
+    use async_nats::ConnectErrorKind::{Authentication, AuthorizationViolation};
+    let refusal = |text: &String| [Authentication, AuthorizationViolation].iter().any(|kind| *text == kind.to_string());
+    let (problem, refused) = match event {
+        Event::ServerError(ServerError::AuthorizationViolation) => (AuthorizationViolation.to_string(), true),
+        Event::ServerError(ServerError::Other(text)) => (text.clone(), text.contains("Authentication")),
+        Event::ClientError(ClientError::Other(text)) => (why.unwrap_or_else(|| text.clone()), refusal(text)),
+        Event::ClientError(error) => (error.to_string(), false),
         Event::Connected => {
-            link.up = true;
-            link.generation += 1;
-            link.problem = None;
+            return link.send_modify(|link| {
+                let (generation, dropped) = (link.generation + 1, link.dropped);
+                *link = Link { up: true, generation, problem: None, refused: false, dropped };
+            });
         }
-        Event::Disconnected | Event::Closed => link.up = false,
-        Event::SlowConsumer(_) => link.dropped += 1,
-        Event::ServerError(ServerError::SlowConsumer(_)) => link.dropped += 1,
-        Event::ServerError(ServerError::AuthorizationViolation) => {
-            link.problem = Some("authorization violation".into())
+        Event::Disconnected | Event::Closed => return link.send_modify(|link| link.up = false),
+        Event::SlowConsumer(_) | Event::ServerError(ServerError::SlowConsumer(_)) => {
+            return link.send_modify(|link| link.dropped += 1);
         }
-        Event::ServerError(ServerError::Other(text)) => link.problem = Some(text.clone()),
-        Event::ClientError(ClientError::Other(text)) => link.problem = Some(text.clone()),
-        Event::ClientError(error) => link.problem = Some(error.to_string()),
         // The server asks us to leave; async-nats follows when it closes the connection.
-        Event::LameDuckMode | Event::Draining => {}
-    });
+        Event::LameDuckMode | Event::Draining => return,
+    };
+    link.send_modify(|link| (link.problem, link.refused) = (Some(problem), refused));
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Writing the bucket: every write is compare-and-set, and a lost answer is looked for before it is called a failure.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use async_nats::{HeaderMap, Message, RequestErrorKind};
@@ -182,6 +182,22 @@ impl Bucket {
 
     /// Sends an atomic batch (ADR-50): the messages but the last unanswered, the last one commits.
     async fn send_batch(&self, writes: &[Write], attempt: &str) -> Result<Sent, PublishError> {
+        let subjects: HashSet<_> = writes.iter().map(|write| self.publish_subject(write.key.as_str())).collect();
+        let sent = async {
+            let sent = self.send_each(writes, attempt).await?;
+            // One that was denied is missing, and the server may say so first.
+            if let Sent::Answer(answer) = &sent
+                && self.acknowledged(answer)?.is_err_and(|error| error.err_code == code::BATCH_INCOMPLETE)
+            {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            Ok(sent)
+        };
+        let sent = self.0.connection.unless_any_denied(|subject| subjects.contains(subject), sent).await;
+        sent.unwrap_or_else(|denied| Ok(Sent::Failed(denied.into())))
+    }
+
+    async fn send_each(&self, writes: &[Write], attempt: &str) -> Result<Sent, PublishError> {
         let client = &self.0.connection.client;
         let last = writes.len() - 1;
         for (index, write) in writes.iter().enumerate() {
@@ -335,24 +351,17 @@ impl Bucket {
             async_nats::Request::new().headers(headers).payload(write.value.clone()).timeout(Some(connection.timeout));
         let answer = tokio::select! {
             biased;
-            answer = connection.client.send_request(subject.clone(), request) => answer,
+            answer = connection.unless_denied(&subject, connection.client.send_request(subject.clone(), request)) => answer,
             // What was sent on a connection that is gone is not answered any more; no need to wait for the deadline.
             _ = link.wait_for(|link| sent_under.is_some_and(|sent| link.up && link.generation > sent)) => {
                 return Sent::Lost;
             }
         };
         match answer {
-            Ok(answer) => Sent::Answer(answer),
-            Err(error) => match error.kind() {
-                RequestErrorKind::TimedOut => {
-                    let denied = link.borrow().problem.clone();
-                    match denied
-                        .filter(|problem| problem.contains("Permissions Violation") && problem.contains(&subject))
-                    {
-                        Some(problem) => Sent::Failed(BucketError::Denied(problem).into()),
-                        None => Sent::Lost,
-                    }
-                }
+            Err(denied) => Sent::Failed(denied.into()),
+            Ok(Ok(answer)) => Sent::Answer(answer),
+            Ok(Err(error)) => match error.kind() {
+                RequestErrorKind::TimedOut => Sent::Lost,
                 RequestErrorKind::MaxPayloadExceeded => Sent::Failed(self.too_large(write)),
                 RequestErrorKind::NoResponders => Sent::Failed(BucketError::Missing(self.name().to_owned()).into()),
                 _ => Sent::Failed(BucketError::transport(error).into()),

@@ -259,7 +259,9 @@ impl Bucket {
         use async_nats::jetstream::consumer::IntoConsumerConfig;
         let body = json!({ "stream_name": self.0.stream, "config": config.into_consumer_config(), "action": "create" });
         let consumer: Consumer = self.api(create, body.to_string().into_bytes()).await?;
-        let read = self.drain(&name, consumer.num_pending, reading.through, &mut each).await;
+        let next = format!("{}CONSUMER.MSG.NEXT.{}.{name}", self.0.api, self.0.stream);
+        let drained = self.drain(&next, consumer.num_pending, reading.through, &mut each);
+        let read = self.0.connection.unless_denied(&next, drained).await.flatten();
         // The server forgets it by itself in 30 s; until then it counts against the stream's limit.
         let gone = format!("CONSUMER.DELETE.{}.{name}", self.0.stream);
         let _ = self.api::<serde_json::Value>(gone, Vec::new()).await;
@@ -268,14 +270,13 @@ impl Bucket {
 
     async fn drain(
         &self,
-        consumer: &str,
+        next: &str,
         mut pending: u64,
         through: Option<Revision>,
         each: &mut impl FnMut(Entry) -> ControlFlow<()>,
     ) -> Result<(), BucketError> {
         const BATCH: u64 = 512;
         let connection = &self.0.connection;
-        let next = format!("{}CONSUMER.MSG.NEXT.{}.{consumer}", self.0.api, self.0.stream);
         let timed_out =
             || BucketError::TimedOut { servers: connection.servers().to_owned(), after: connection.timeout };
         let mut newest = Revision(0);
@@ -291,7 +292,7 @@ impl Bucket {
             };
             connection
                 .client
-                .publish_with_reply(next.clone(), inbox, ask.to_string().into())
+                .publish_with_reply(next.to_owned(), inbox, ask.to_string().into())
                 .await
                 .map_err(BucketError::transport)?;
             for _ in 0..asked {
@@ -368,13 +369,18 @@ impl Bucket {
 
     /// Revisions of `key` from `first` on, oldest first, as many as one answer holds.
     async fn direct_batch(&self, key: &Key, first: u64) -> Result<Vec<Entry>, BucketError> {
+        let subject = format!("{}DIRECT.GET.{}", self.0.api, self.0.stream);
+        self.0.connection.unless_denied(&subject, self.ask_for_batch(&subject, key, first)).await.flatten()
+    }
+
+    async fn ask_for_batch(&self, subject: &str, key: &Key, first: u64) -> Result<Vec<Entry>, BucketError> {
         let connection = &self.0.connection;
         let inbox = connection.client.new_inbox();
         let mut answers = connection.client.subscribe(inbox.clone()).await.map_err(BucketError::transport)?;
         let ask = json!({ "batch": super::HISTORY, "seq": first, "next_by_subj": self.subject(key.as_str()) });
         connection
             .client
-            .publish_with_reply(format!("{}DIRECT.GET.{}", self.0.api, self.0.stream), inbox, ask.to_string().into())
+            .publish_with_reply(subject.to_owned(), inbox, ask.to_string().into())
             .await
             .map_err(BucketError::transport)?;
         let mut entries = Vec::new();

@@ -8,6 +8,7 @@ use futures_util::StreamExt;
 use serde_json::json;
 use tokio::time::{Instant, sleep_until};
 
+use super::denied::Interest;
 use super::entry::attempt_id;
 use super::read::{reply_position, stored_position};
 use super::{Bucket, BucketError, Entry, Key, Pattern};
@@ -15,19 +16,31 @@ use super::{Bucket, BucketError, Entry, Key, Pattern};
 /// Entries as they are stored. Dropped, it ends; a consumer that it held is forgotten by the server within 30 s.
 pub(super) enum Tail {
     /// One core subscription on the republished subject, and nothing on the server's side.
-    Republished { bucket: Bucket, subscriber: Subscriber },
-    /// A push consumer that is watched for gaps and for its heartbeat, and made anew by whoever reads it.
-    Consumer { bucket: Bucket, subscriber: Subscriber, name: String, delivered: u64, deadline: Instant },
+    Republished { bucket: Bucket, subscriber: Subscriber, interest: Interest },
+    /// A push consumer that is watched for gaps and for its heartbeat, and made anew by whoever reads it. One without a
+    /// name is not deleted, as the server forgets it soon.
+    Consumer { bucket: Bucket, subscriber: Subscriber, name: Option<String>, delivered: u64, deadline: Instant },
     /// None at the moment.
     None,
 }
+
+/// How long the server keeps a consumer that is only read through, once nobody listens.
+const BRIEF: Duration = Duration::from_secs(2);
 
 /// How often the server says that a consumer has nothing to say.
 const HEARTBEAT: Duration = Duration::from_secs(2);
 
 /// The tail broke: something may be missing, and it must be opened again.
-#[derive(Debug)]
-pub(super) struct Broken;
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Broken {
+    /// At once.
+    Gap,
+    /// The server does not allow to hear it, in its own words: not before some time.
+    Denied(String),
+}
+
+/// A tail that the server does not allow is tried again after this; until then the bucket is read as often.
+pub(super) const DENIED: Duration = Duration::from_secs(5);
 
 impl Tail {
     /// Follows `pattern` below `prefix`, where the stream republishes.
@@ -35,9 +48,10 @@ impl Tail {
     /// The subscription survives reconnects. What is stored while there is no connection is not told.
     pub(super) async fn republished(bucket: &Bucket, prefix: &str, pattern: &Pattern) -> Result<Tail, BucketError> {
         let subject = format!("{prefix}.{}", pattern.as_str());
-        let client = &bucket.0.connection.client;
-        let subscriber = client.subscribe(subject).await.map_err(BucketError::transport)?;
-        Ok(Tail::Republished { bucket: bucket.clone(), subscriber })
+        let connection = &bucket.0.connection;
+        let interest = connection.interest(&subject);
+        let subscriber = connection.client.subscribe(subject).await.map_err(BucketError::transport)?;
+        Ok(Tail::Republished { bucket: bucket.clone(), subscriber, interest })
     }
 
     /// Follows `pattern` by a consumer that starts with what comes next.
@@ -68,13 +82,16 @@ impl Tail {
             // One key's few revisions fit in the subscription; to be asked to go on takes one right more to answer.
             "flow_control": !whole,
             "idle_heartbeat": HEARTBEAT.as_nanos() as u64,
-            "inactive_threshold": Duration::from_secs(30).as_nanos() as u64,
+            "inactive_threshold": if whole { BRIEF } else { Duration::from_secs(30) }.as_nanos() as u64,
         });
         let body = json!({ "stream_name": bucket.0.stream, "config": config, "action": "create" });
         // Named, and with its filter in the subject, so that the right to make it can be limited to one key.
         let create = format!("CONSUMER.CREATE.{}.{name}.{subject}", bucket.0.stream);
         let _: serde_json::Value = bucket.api(create, body.to_string().into_bytes()).await?;
-        Ok(Tail::Consumer { bucket: bucket.clone(), subscriber, name, delivered: 0, deadline: Self::deadline() })
+        let (bucket, deadline) = (bucket.clone(), Self::deadline());
+        // Whoever may delete consumers may delete anybody's: a service does without that right.
+        let name = Some(name).filter(|_| !whole);
+        Ok(Tail::Consumer { bucket, subscriber, name, delivered: 0, deadline })
     }
 
     /// The next entry. Cancel-safe. Waits for ever where there is no tail.
@@ -85,10 +102,14 @@ impl Tail {
         loop {
             let told = match self {
                 Tail::None => std::future::pending().await,
-                Tail::Republished { bucket, subscriber } => match subscriber.next().await {
-                    // Anybody who may publish there can say anything: what does not look stored is passed over.
-                    Some(message) => republished(bucket, message).map(Ok),
-                    None => Some(Err(Broken)),
+                Tail::Republished { bucket, subscriber, interest } => tokio::select! {
+                    biased;
+                    message = subscriber.next() => match message {
+                        // Anybody who may publish there can say anything: what does not look stored is passed over.
+                        Some(message) => republished(bucket, message).map(Ok),
+                        None => Some(Err(Broken::Gap)),
+                    },
+                    denied = interest.refused() => Some(Err(Broken::Denied(denied))),
                 },
                 Tail::Consumer { bucket, subscriber, delivered, deadline, .. } => {
                     let message = tokio::select! {
@@ -97,16 +118,16 @@ impl Tail {
                     };
                     *deadline = Self::deadline();
                     match message {
-                        None => Some(Err(Broken)),
+                        None => Some(Err(Broken::Gap)),
                         Some(message) => consumed(bucket, message, delivered).await.transpose(),
                     }
                 }
             };
             match told {
                 Some(Ok(entry)) => return Ok(entry),
-                Some(Err(Broken)) => {
+                Some(Err(broken)) => {
                     self.close().await;
-                    return Err(Broken);
+                    return Err(broken);
                 }
                 None => {}
             }
@@ -115,7 +136,7 @@ impl Tail {
 
     /// Lets the server forget the consumer now.
     pub(super) async fn close(&mut self) {
-        if let Tail::Consumer { bucket, name, .. } = std::mem::replace(self, Tail::None) {
+        if let Tail::Consumer { bucket, name: Some(name), .. } = std::mem::replace(self, Tail::None) {
             let gone = format!("{}CONSUMER.DELETE.{}.{name}", bucket.0.api, bucket.0.stream);
             // Not asked for an answer: the consumer may be gone already, and goes by itself if this is lost.
             let _ = bucket.0.connection.client.publish(gone, bytes::Bytes::new()).await;
@@ -141,7 +162,7 @@ async fn consumed(bucket: &Bucket, message: Message, delivered: &mut u64) -> Res
     if message.status.is_some_and(|status| status.as_u16() == 100) {
         let last = message.headers.as_ref().and_then(|headers| headers.get_last("Nats-Last-Consumer"));
         if last.and_then(|last| last.as_str().parse::<u64>().ok()).is_some_and(|last| last > *delivered) {
-            return Err(Broken);
+            return Err(Broken::Gap);
         }
         // A flow-control request: the server goes on when it is answered.
         if let Some(reply) = message.reply {
@@ -149,10 +170,10 @@ async fn consumed(bucket: &Bucket, message: Message, delivered: &mut u64) -> Res
         }
         return Ok(None);
     }
-    let place = message.reply.as_deref().and_then(reply_position).ok_or(Broken)?;
+    let place = message.reply.as_deref().and_then(reply_position).ok_or(Broken::Gap)?;
     *delivered += 1;
     if place.delivery != *delivered {
-        return Err(Broken);
+        return Err(Broken::Gap);
     }
     Ok(bucket.delivered(message))
 }

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
-use super::tail::{Broken, Tail};
+use super::tail::{Broken, DENIED, Tail};
 use super::{Bucket, BucketError, Description, Entry, Key, Link, Pattern, Position, random_below};
 
 /// What a watch of one key tells, in the order in which it became known.
@@ -77,6 +77,7 @@ impl Watch {
             told_absent: false,
             absences: 0,
             trouble: None,
+            unheard: None,
             known: Known::Unasked,
             tail: Tail::None,
             followed: None,
@@ -114,6 +115,8 @@ struct Follower {
     told_absent: bool,
     absences: u32,
     trouble: Option<String>,
+    /// What was told of a tail that the server does not allow.
+    unheard: Option<String>,
     known: Known,
     tail: Tail,
     /// The prefix below which the tail listens; `None` for a consumer.
@@ -151,7 +154,7 @@ impl Follower {
         self.open_tail().await;
         let mut reading: OptionFuture<BoxFuture<'static, Read>> = None.into();
         let mut idle = true;
-        let mut told_down = false;
+        let (mut told_down, mut told_refusal) = (false, false);
         if was.up && self.connected().await.is_err() {
             return Over;
         }
@@ -166,13 +169,20 @@ impl Follower {
                 told_down |= was.up;
                 was = now.clone();
             }
+            let refusal = now.refusal();
             if !now.up && !told_down && now.problem.is_some() {
-                told_down = true;
+                (told_down, told_refusal) = (true, refusal.is_some());
                 if self.tell(Seen::Disconnected(now.problem.clone())).await.is_err() {
                     return Over;
                 }
+            } else if let Some(refusal) = refusal.filter(|_| !told_refusal) {
+                // It went for another reason, but this is why it does not come back.
+                told_refusal = true;
+                if self.tell(Seen::Trouble(refusal)).await.is_err() {
+                    return Over;
+                }
             }
-            told_down &= !now.up;
+            (told_down, told_refusal) = (told_down && !now.up, told_refusal && !now.up);
             if now.up && idle && matches!(self.known, Known::Unasked) && self.ask_about_bucket().await.is_err() {
                 return Over;
             }
@@ -181,7 +191,8 @@ impl Follower {
                 biased;
                 told = self.tail.next() => match told {
                     Ok(entry) => self.offer(entry, true).await,
-                    Err(Broken) => { self.soon(); Ok(()) }
+                    Err(Broken::Gap) => { self.soon(); Ok(()) }
+                    Err(Broken::Denied(what)) => self.unheard(what).await,
                 },
                 answer = &mut reading, if !idle => {
                     (reading, idle) = (None.into(), true);
@@ -354,6 +365,16 @@ impl Follower {
         let ceiling = Duration::from_millis(100 << self.failures.min(6)).min(Self::PATIENCE);
         self.failures += 1;
         self.due = Instant::now() + ceiling / 2 + Duration::from_millis(random_below(ceiling.as_millis() as u64 / 2));
+    }
+
+    /// The tail is not allowed: from now on the key is read every few seconds.
+    async fn unheard(&mut self, what: String) -> Result<(), Over> {
+        self.due = self.due.min(Instant::now() + DENIED);
+        if self.unheard.as_ref() == Some(&what) {
+            return Ok(());
+        }
+        self.unheard = Some(what.clone());
+        self.tell(Seen::Trouble(BucketError::Denied(what).to_string())).await
     }
 
     async fn trouble(&mut self, text: String) -> Result<(), Over> {

@@ -169,7 +169,7 @@ async fn a_schema_is_enforced_with_no_right_but_to_the_key_and_to_its_schema() {
                {{ user: admin, password: admin }},
                {{ user: service, password: service, permissions: {{
                   publish: {{ allow: [\"$JS.API.STREAM.INFO.KV_{name}\", {}] }},
-                  subscribe: {{ allow: [\"_INBOX.>\", \"confhot.live.{name}.service1\"] }} }} }}
+                  subscribe: {{ allow: [\"_INBOX_service.>\", \"confhot.live.{name}.service1\"] }} }} }}
              ] }}",
             keys.join(", ")
         );

@@ -30,3 +30,4 @@ mod status;
 mod support;
 mod tidy;
 mod wait;
+mod ways_in;
