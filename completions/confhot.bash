@@ -77,7 +77,7 @@ _confhot() {
 
     case "${cmd}" in
         confhot)
-            opts="-q -v -h -V --server --context --creds --nkey --tls-ca --tls-cert --tls-key --bucket --timeout --format --color --quiet --verbose --log-format --help --version dev loader serve get put diff export history journal keys delete rollback watch status validate demo-edit completions man"
+            opts="-q -v -h -V --server --context --creds --nkey --user --password-file --token-file --tls-ca --tls-cert --tls-key --tls-first --js-domain --inbox-prefix --bucket --timeout --format --color --quiet --verbose --log-format --help --version dev loader serve get put diff export history journal keys delete rollback watch status validate demo-edit completions man"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -99,6 +99,18 @@ _confhot() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --user)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --password-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --token-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --tls-ca)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -108,6 +120,14 @@ _confhot() {
                     return 0
                     ;;
                 --tls-key)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --js-domain)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --inbox-prefix)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -139,7 +159,7 @@ _confhot() {
             return 0
             ;;
         confhot__subcmd__completions)
-            opts="-q -v -h --server --context --creds --nkey --tls-ca --tls-cert --tls-key --bucket --timeout --format --color --quiet --verbose --log-format --help bash elvish fish powershell zsh"
+            opts="-q -v -h --server --context --creds --nkey --user --password-file --token-file --tls-ca --tls-cert --tls-key --tls-first --js-domain --inbox-prefix --bucket --timeout --format --color --quiet --verbose --log-format --help bash elvish fish powershell zsh"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -161,6 +181,18 @@ _confhot() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --user)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --password-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --token-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --tls-ca)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -170,6 +202,14 @@ _confhot() {
                     return 0
                     ;;
                 --tls-key)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --js-domain)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --inbox-prefix)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -201,7 +241,7 @@ _confhot() {
             return 0
             ;;
         confhot__subcmd__delete)
-            opts="-y -q -v -h --yes --server --context --creds --nkey --tls-ca --tls-cert --tls-key --bucket --timeout --format --color --quiet --verbose --log-format --help"
+            opts="-y -q -v -h --yes --server --context --creds --nkey --user --password-file --token-file --tls-ca --tls-cert --tls-key --tls-first --js-domain --inbox-prefix --bucket --timeout --format --color --quiet --verbose --log-format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -223,6 +263,18 @@ _confhot() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --user)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --password-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --token-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --tls-ca)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -232,6 +284,14 @@ _confhot() {
                     return 0
                     ;;
                 --tls-key)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --js-domain)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --inbox-prefix)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -263,7 +323,7 @@ _confhot() {
             return 0
             ;;
         confhot__subcmd__demo__subcmd__edit)
-            opts="-q -v -h --dir --every --seed --faults --server --context --creds --nkey --tls-ca --tls-cert --tls-key --bucket --timeout --format --color --quiet --verbose --log-format --help"
+            opts="-q -v -h --dir --every --seed --faults --server --context --creds --nkey --user --password-file --token-file --tls-ca --tls-cert --tls-key --tls-first --js-domain --inbox-prefix --bucket --timeout --format --color --quiet --verbose --log-format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -297,6 +357,18 @@ _confhot() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --user)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --password-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --token-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --tls-ca)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -306,6 +378,14 @@ _confhot() {
                     return 0
                     ;;
                 --tls-key)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --js-domain)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --inbox-prefix)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -337,7 +417,7 @@ _confhot() {
             return 0
             ;;
         confhot__subcmd__dev)
-            opts="-q -v -h --dir --nats-server --data-dir --services --server --context --creds --nkey --tls-ca --tls-cert --tls-key --bucket --timeout --format --color --quiet --verbose --log-format --help"
+            opts="-q -v -h --dir --nats-server --data-dir --services --server --context --creds --nkey --user --password-file --token-file --tls-ca --tls-cert --tls-key --tls-first --js-domain --inbox-prefix --bucket --timeout --format --color --quiet --verbose --log-format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -375,6 +455,18 @@ _confhot() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --user)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --password-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --token-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --tls-ca)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -384,6 +476,14 @@ _confhot() {
                     return 0
                     ;;
                 --tls-key)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --js-domain)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --inbox-prefix)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -415,7 +515,7 @@ _confhot() {
             return 0
             ;;
         confhot__subcmd__diff)
-            opts="-q -v -h --file --all --structural --server --context --creds --nkey --tls-ca --tls-cert --tls-key --bucket --timeout --format --color --quiet --verbose --log-format --help"
+            opts="-q -v -h --file --all --structural --server --context --creds --nkey --user --password-file --token-file --tls-ca --tls-cert --tls-key --tls-first --js-domain --inbox-prefix --bucket --timeout --format --color --quiet --verbose --log-format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -445,6 +545,18 @@ _confhot() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --user)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --password-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --token-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --tls-ca)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -454,6 +566,14 @@ _confhot() {
                     return 0
                     ;;
                 --tls-key)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --js-domain)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --inbox-prefix)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -485,7 +605,7 @@ _confhot() {
             return 0
             ;;
         confhot__subcmd__export)
-            opts="-q -v -h --at --force --server --context --creds --nkey --tls-ca --tls-cert --tls-key --bucket --timeout --format --color --quiet --verbose --log-format --help"
+            opts="-q -v -h --at --force --server --context --creds --nkey --user --password-file --token-file --tls-ca --tls-cert --tls-key --tls-first --js-domain --inbox-prefix --bucket --timeout --format --color --quiet --verbose --log-format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -511,6 +631,18 @@ _confhot() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --user)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --password-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --token-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --tls-ca)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -520,6 +652,14 @@ _confhot() {
                     return 0
                     ;;
                 --tls-key)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --js-domain)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --inbox-prefix)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -551,7 +691,7 @@ _confhot() {
             return 0
             ;;
         confhot__subcmd__get)
-            opts="-q -v -h --revision --at --server --context --creds --nkey --tls-ca --tls-cert --tls-key --bucket --timeout --format --color --quiet --verbose --log-format --help"
+            opts="-q -v -h --revision --at --server --context --creds --nkey --user --password-file --token-file --tls-ca --tls-cert --tls-key --tls-first --js-domain --inbox-prefix --bucket --timeout --format --color --quiet --verbose --log-format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -581,6 +721,18 @@ _confhot() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --user)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --password-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --token-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --tls-ca)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -590,6 +742,14 @@ _confhot() {
                     return 0
                     ;;
                 --tls-key)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --js-domain)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --inbox-prefix)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -621,7 +781,7 @@ _confhot() {
             return 0
             ;;
         confhot__subcmd__history)
-            opts="-q -v -h --limit --journal --server --context --creds --nkey --tls-ca --tls-cert --tls-key --bucket --timeout --format --color --quiet --verbose --log-format --help"
+            opts="-q -v -h --limit --journal --server --context --creds --nkey --user --password-file --token-file --tls-ca --tls-cert --tls-key --tls-first --js-domain --inbox-prefix --bucket --timeout --format --color --quiet --verbose --log-format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -647,6 +807,18 @@ _confhot() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --user)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --password-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --token-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --tls-ca)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -656,6 +828,14 @@ _confhot() {
                     return 0
                     ;;
                 --tls-key)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --js-domain)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --inbox-prefix)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -687,7 +867,7 @@ _confhot() {
             return 0
             ;;
         confhot__subcmd__journal)
-            opts="-y -q -v -h --max-age --max-bytes --yes --server --context --creds --nkey --tls-ca --tls-cert --tls-key --bucket --timeout --format --color --quiet --verbose --log-format --help enable disable status"
+            opts="-y -q -v -h --max-age --max-bytes --yes --server --context --creds --nkey --user --password-file --token-file --tls-ca --tls-cert --tls-key --tls-first --js-domain --inbox-prefix --bucket --timeout --format --color --quiet --verbose --log-format --help enable disable status"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -717,6 +897,18 @@ _confhot() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --user)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --password-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --token-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --tls-ca)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -726,6 +918,14 @@ _confhot() {
                     return 0
                     ;;
                 --tls-key)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --js-domain)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --inbox-prefix)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -757,7 +957,7 @@ _confhot() {
             return 0
             ;;
         confhot__subcmd__keys)
-            opts="-q -v -h --server --context --creds --nkey --tls-ca --tls-cert --tls-key --bucket --timeout --format --color --quiet --verbose --log-format --help"
+            opts="-q -v -h --server --context --creds --nkey --user --password-file --token-file --tls-ca --tls-cert --tls-key --tls-first --js-domain --inbox-prefix --bucket --timeout --format --color --quiet --verbose --log-format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -779,6 +979,18 @@ _confhot() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --user)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --password-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --token-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --tls-ca)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -788,6 +1000,14 @@ _confhot() {
                     return 0
                     ;;
                 --tls-key)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --js-domain)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --inbox-prefix)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -819,7 +1039,7 @@ _confhot() {
             return 0
             ;;
         confhot__subcmd__loader)
-            opts="-q -v -h --dir --once --dry-run --prune --yes --enforce --poll --replicas --allow-empty --force --validate-with --validate-timeout --wait --instances --rollback-on-reject --server --context --creds --nkey --tls-ca --tls-cert --tls-key --bucket --timeout --format --color --quiet --verbose --log-format --help"
+            opts="-q -v -h --dir --once --dry-run --prune --yes --enforce --poll --replicas --allow-empty --force --validate-with --validate-timeout --wait --instances --rollback-on-reject --server --context --creds --nkey --user --password-file --token-file --tls-ca --tls-cert --tls-key --tls-first --js-domain --inbox-prefix --bucket --timeout --format --color --quiet --verbose --log-format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -869,6 +1089,18 @@ _confhot() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --user)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --password-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --token-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --tls-ca)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -878,6 +1110,14 @@ _confhot() {
                     return 0
                     ;;
                 --tls-key)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --js-domain)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --inbox-prefix)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -909,7 +1149,7 @@ _confhot() {
             return 0
             ;;
         confhot__subcmd__man)
-            opts="-q -v -h --dir --server --context --creds --nkey --tls-ca --tls-cert --tls-key --bucket --timeout --format --color --quiet --verbose --log-format --help"
+            opts="-q -v -h --dir --server --context --creds --nkey --user --password-file --token-file --tls-ca --tls-cert --tls-key --tls-first --js-domain --inbox-prefix --bucket --timeout --format --color --quiet --verbose --log-format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -935,6 +1175,18 @@ _confhot() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --user)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --password-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --token-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --tls-ca)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -944,6 +1196,14 @@ _confhot() {
                     return 0
                     ;;
                 --tls-key)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --js-domain)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --inbox-prefix)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -975,7 +1235,7 @@ _confhot() {
             return 0
             ;;
         confhot__subcmd__put)
-            opts="-q -v -h --set --as --expect --message --force --validate-with --validate-timeout --wait --instances --rollback-on-reject --server --context --creds --nkey --tls-ca --tls-cert --tls-key --bucket --timeout --format --color --quiet --verbose --log-format --help"
+            opts="-q -v -h --set --as --expect --message --force --validate-with --validate-timeout --wait --instances --rollback-on-reject --server --context --creds --nkey --user --password-file --token-file --tls-ca --tls-cert --tls-key --tls-first --js-domain --inbox-prefix --bucket --timeout --format --color --quiet --verbose --log-format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1029,6 +1289,18 @@ _confhot() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --user)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --password-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --token-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --tls-ca)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -1038,6 +1310,14 @@ _confhot() {
                     return 0
                     ;;
                 --tls-key)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --js-domain)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --inbox-prefix)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1069,7 +1349,7 @@ _confhot() {
             return 0
             ;;
         confhot__subcmd__rollback)
-            opts="-y -q -v -h --message --set --yes --wait --instances --server --context --creds --nkey --tls-ca --tls-cert --tls-key --bucket --timeout --format --color --quiet --verbose --log-format --help"
+            opts="-y -q -v -h --message --set --yes --wait --instances --server --context --creds --nkey --user --password-file --token-file --tls-ca --tls-cert --tls-key --tls-first --js-domain --inbox-prefix --bucket --timeout --format --color --quiet --verbose --log-format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1103,6 +1383,18 @@ _confhot() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --user)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --password-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --token-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --tls-ca)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -1112,6 +1404,14 @@ _confhot() {
                     return 0
                     ;;
                 --tls-key)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --js-domain)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --inbox-prefix)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1143,7 +1443,7 @@ _confhot() {
             return 0
             ;;
         confhot__subcmd__serve)
-            opts="-q -v -h --name --http --state-dir --without-database --instance --server --context --creds --nkey --tls-ca --tls-cert --tls-key --bucket --timeout --format --color --quiet --verbose --log-format --help"
+            opts="-q -v -h --name --http --state-dir --without-database --instance --server --context --creds --nkey --user --password-file --token-file --tls-ca --tls-cert --tls-key --tls-first --js-domain --inbox-prefix --bucket --timeout --format --color --quiet --verbose --log-format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1181,6 +1481,18 @@ _confhot() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --user)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --password-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --token-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --tls-ca)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -1190,6 +1502,14 @@ _confhot() {
                     return 0
                     ;;
                 --tls-key)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --js-domain)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --inbox-prefix)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1221,7 +1541,7 @@ _confhot() {
             return 0
             ;;
         confhot__subcmd__status)
-            opts="-q -v -h --watch --server --context --creds --nkey --tls-ca --tls-cert --tls-key --bucket --timeout --format --color --quiet --verbose --log-format --help"
+            opts="-q -v -h --watch --server --context --creds --nkey --user --password-file --token-file --tls-ca --tls-cert --tls-key --tls-first --js-domain --inbox-prefix --bucket --timeout --format --color --quiet --verbose --log-format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1243,6 +1563,18 @@ _confhot() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --user)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --password-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --token-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --tls-ca)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -1252,6 +1584,14 @@ _confhot() {
                     return 0
                     ;;
                 --tls-key)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --js-domain)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --inbox-prefix)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1283,7 +1623,7 @@ _confhot() {
             return 0
             ;;
         confhot__subcmd__validate)
-            opts="-q -v -h --validate-with --validate-timeout --server --context --creds --nkey --tls-ca --tls-cert --tls-key --bucket --timeout --format --color --quiet --verbose --log-format --help"
+            opts="-q -v -h --validate-with --validate-timeout --server --context --creds --nkey --user --password-file --token-file --tls-ca --tls-cert --tls-key --tls-first --js-domain --inbox-prefix --bucket --timeout --format --color --quiet --verbose --log-format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1313,6 +1653,18 @@ _confhot() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --user)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --password-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --token-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --tls-ca)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -1322,6 +1674,14 @@ _confhot() {
                     return 0
                     ;;
                 --tls-key)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --js-domain)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --inbox-prefix)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1353,7 +1713,7 @@ _confhot() {
             return 0
             ;;
         confhot__subcmd__watch)
-            opts="-q -v -h --server --context --creds --nkey --tls-ca --tls-cert --tls-key --bucket --timeout --format --color --quiet --verbose --log-format --help"
+            opts="-q -v -h --server --context --creds --nkey --user --password-file --token-file --tls-ca --tls-cert --tls-key --tls-first --js-domain --inbox-prefix --bucket --timeout --format --color --quiet --verbose --log-format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1375,6 +1735,18 @@ _confhot() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --user)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --password-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --token-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --tls-ca)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -1384,6 +1756,14 @@ _confhot() {
                     return 0
                     ;;
                 --tls-key)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --js-domain)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --inbox-prefix)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

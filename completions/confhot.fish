@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_confhot_global_optspecs
-    string join \n server= context= creds= nkey= tls-ca= tls-cert= tls-key= bucket= timeout= format= color= q/quiet v/verbose log-format= h/help V/version
+    string join \n server= context= creds= nkey= user= password-file= token-file= tls-ca= tls-cert= tls-key= tls-first js-domain= inbox-prefix= bucket= timeout= format= color= q/quiet v/verbose log-format= h/help V/version
 end
 
 function __fish_confhot_needs_command
@@ -28,9 +28,14 @@ complete -c confhot -n "__fish_confhot_needs_command" -l server -d 'NATS servers
 complete -c confhot -n "__fish_confhot_needs_command" -l context -d 'A context of the `nats` CLI [env: NATS_CONTEXT] [default: the selected one, where no server is named otherwise]' -r
 complete -c confhot -n "__fish_confhot_needs_command" -l creds -d 'File with a user JWT and its seed [env: NATS_CREDS]' -r -F
 complete -c confhot -n "__fish_confhot_needs_command" -l nkey -d 'File with an nkey seed [env: NATS_NKEY]' -r -F
+complete -c confhot -n "__fish_confhot_needs_command" -l user -d 'Who to connect as, by password [env: NATS_USER]' -r
+complete -c confhot -n "__fish_confhot_needs_command" -l password-file -d 'File with the password [env: NATS_PASSWORD_FILE; NATS_PASSWORD is the password itself]' -r -F
+complete -c confhot -n "__fish_confhot_needs_command" -l token-file -d 'File with a token [env: NATS_TOKEN_FILE; NATS_TOKEN is the token itself]' -r -F
 complete -c confhot -n "__fish_confhot_needs_command" -l tls-ca -d 'Certificates of a private CA, as PEM [env: NATS_CA]' -r -F
 complete -c confhot -n "__fish_confhot_needs_command" -l tls-cert -d 'Client certificate, as PEM [env: NATS_CERT]' -r -F
 complete -c confhot -n "__fish_confhot_needs_command" -l tls-key -d 'Key of the client certificate, as PEM [env: NATS_KEY]' -r -F
+complete -c confhot -n "__fish_confhot_needs_command" -l js-domain -d 'JetStream domain, where the bucket is beyond a leaf node [default: that of the context]' -r
+complete -c confhot -n "__fish_confhot_needs_command" -l inbox-prefix -d 'What the subjects of answers begin with [default: that of the context, else _INBOX_ and the name of the user]' -r
 complete -c confhot -n "__fish_confhot_needs_command" -l bucket -d 'The bucket [env: CONFHOT_BUCKET] [default: configs]' -r
 complete -c confhot -n "__fish_confhot_needs_command" -l timeout -d 'Deadline of a connect and of each request: 5s, 500ms, 1m30s [default: 5s]' -r
 complete -c confhot -n "__fish_confhot_needs_command" -l format -d 'How answers are written' -r -f -a "text\t''
@@ -40,6 +45,7 @@ always\t''
 never\t''"
 complete -c confhot -n "__fish_confhot_needs_command" -l log-format -d 'How the log on stderr is written' -r -f -a "text\t''
 json\t''"
+complete -c confhot -n "__fish_confhot_needs_command" -l tls-first -d 'Speak TLS before the server greets, as a server with `handshake_first` wants it'
 complete -c confhot -n "__fish_confhot_needs_command" -s q -l quiet -d 'Say errors only'
 complete -c confhot -n "__fish_confhot_needs_command" -s v -l verbose -d 'Say more; twice for all that the libraries log'
 complete -c confhot -n "__fish_confhot_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -70,9 +76,14 @@ complete -c confhot -n "__fish_confhot_using_subcommand dev" -l server -d 'NATS 
 complete -c confhot -n "__fish_confhot_using_subcommand dev" -l context -d 'A context of the `nats` CLI [env: NATS_CONTEXT] [default: the selected one, where no server is named otherwise]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand dev" -l creds -d 'File with a user JWT and its seed [env: NATS_CREDS]' -r -F
 complete -c confhot -n "__fish_confhot_using_subcommand dev" -l nkey -d 'File with an nkey seed [env: NATS_NKEY]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand dev" -l user -d 'Who to connect as, by password [env: NATS_USER]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand dev" -l password-file -d 'File with the password [env: NATS_PASSWORD_FILE; NATS_PASSWORD is the password itself]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand dev" -l token-file -d 'File with a token [env: NATS_TOKEN_FILE; NATS_TOKEN is the token itself]' -r -F
 complete -c confhot -n "__fish_confhot_using_subcommand dev" -l tls-ca -d 'Certificates of a private CA, as PEM [env: NATS_CA]' -r -F
 complete -c confhot -n "__fish_confhot_using_subcommand dev" -l tls-cert -d 'Client certificate, as PEM [env: NATS_CERT]' -r -F
 complete -c confhot -n "__fish_confhot_using_subcommand dev" -l tls-key -d 'Key of the client certificate, as PEM [env: NATS_KEY]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand dev" -l js-domain -d 'JetStream domain, where the bucket is beyond a leaf node [default: that of the context]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand dev" -l inbox-prefix -d 'What the subjects of answers begin with [default: that of the context, else _INBOX_ and the name of the user]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand dev" -l bucket -d 'The bucket [env: CONFHOT_BUCKET] [default: configs]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand dev" -l timeout -d 'Deadline of a connect and of each request: 5s, 500ms, 1m30s [default: 5s]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand dev" -l format -d 'How answers are written' -r -f -a "text\t''
@@ -82,6 +93,7 @@ always\t''
 never\t''"
 complete -c confhot -n "__fish_confhot_using_subcommand dev" -l log-format -d 'How the log on stderr is written' -r -f -a "text\t''
 json\t''"
+complete -c confhot -n "__fish_confhot_using_subcommand dev" -l tls-first -d 'Speak TLS before the server greets, as a server with `handshake_first` wants it'
 complete -c confhot -n "__fish_confhot_using_subcommand dev" -s q -l quiet -d 'Say errors only'
 complete -c confhot -n "__fish_confhot_using_subcommand dev" -s v -l verbose -d 'Say more; twice for all that the libraries log'
 complete -c confhot -n "__fish_confhot_using_subcommand dev" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -96,9 +108,14 @@ complete -c confhot -n "__fish_confhot_using_subcommand loader" -l server -d 'NA
 complete -c confhot -n "__fish_confhot_using_subcommand loader" -l context -d 'A context of the `nats` CLI [env: NATS_CONTEXT] [default: the selected one, where no server is named otherwise]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand loader" -l creds -d 'File with a user JWT and its seed [env: NATS_CREDS]' -r -F
 complete -c confhot -n "__fish_confhot_using_subcommand loader" -l nkey -d 'File with an nkey seed [env: NATS_NKEY]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand loader" -l user -d 'Who to connect as, by password [env: NATS_USER]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand loader" -l password-file -d 'File with the password [env: NATS_PASSWORD_FILE; NATS_PASSWORD is the password itself]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand loader" -l token-file -d 'File with a token [env: NATS_TOKEN_FILE; NATS_TOKEN is the token itself]' -r -F
 complete -c confhot -n "__fish_confhot_using_subcommand loader" -l tls-ca -d 'Certificates of a private CA, as PEM [env: NATS_CA]' -r -F
 complete -c confhot -n "__fish_confhot_using_subcommand loader" -l tls-cert -d 'Client certificate, as PEM [env: NATS_CERT]' -r -F
 complete -c confhot -n "__fish_confhot_using_subcommand loader" -l tls-key -d 'Key of the client certificate, as PEM [env: NATS_KEY]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand loader" -l js-domain -d 'JetStream domain, where the bucket is beyond a leaf node [default: that of the context]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand loader" -l inbox-prefix -d 'What the subjects of answers begin with [default: that of the context, else _INBOX_ and the name of the user]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand loader" -l bucket -d 'The bucket [env: CONFHOT_BUCKET] [default: configs]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand loader" -l timeout -d 'Deadline of a connect and of each request: 5s, 500ms, 1m30s [default: 5s]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand loader" -l format -d 'How answers are written' -r -f -a "text\t''
@@ -116,6 +133,7 @@ complete -c confhot -n "__fish_confhot_using_subcommand loader" -l enforce -d 'P
 complete -c confhot -n "__fish_confhot_using_subcommand loader" -l allow-empty -d 'Take an empty file for an empty document, and with --prune an empty directory for a wish'
 complete -c confhot -n "__fish_confhot_using_subcommand loader" -l force -d 'Past a guard: publish a document that lost all its keys, or that grew tenfold and past 64 KiB'
 complete -c confhot -n "__fish_confhot_using_subcommand loader" -l rollback-on-reject -d 'With --wait: where an instance rejects it, take back all that was published in this run'
+complete -c confhot -n "__fish_confhot_using_subcommand loader" -l tls-first -d 'Speak TLS before the server greets, as a server with `handshake_first` wants it'
 complete -c confhot -n "__fish_confhot_using_subcommand loader" -s q -l quiet -d 'Say errors only'
 complete -c confhot -n "__fish_confhot_using_subcommand loader" -s v -l verbose -d 'Say more; twice for all that the libraries log'
 complete -c confhot -n "__fish_confhot_using_subcommand loader" -s h -l help -d 'Print help'
@@ -127,9 +145,14 @@ complete -c confhot -n "__fish_confhot_using_subcommand serve" -l server -d 'NAT
 complete -c confhot -n "__fish_confhot_using_subcommand serve" -l context -d 'A context of the `nats` CLI [env: NATS_CONTEXT] [default: the selected one, where no server is named otherwise]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand serve" -l creds -d 'File with a user JWT and its seed [env: NATS_CREDS]' -r -F
 complete -c confhot -n "__fish_confhot_using_subcommand serve" -l nkey -d 'File with an nkey seed [env: NATS_NKEY]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand serve" -l user -d 'Who to connect as, by password [env: NATS_USER]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand serve" -l password-file -d 'File with the password [env: NATS_PASSWORD_FILE; NATS_PASSWORD is the password itself]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand serve" -l token-file -d 'File with a token [env: NATS_TOKEN_FILE; NATS_TOKEN is the token itself]' -r -F
 complete -c confhot -n "__fish_confhot_using_subcommand serve" -l tls-ca -d 'Certificates of a private CA, as PEM [env: NATS_CA]' -r -F
 complete -c confhot -n "__fish_confhot_using_subcommand serve" -l tls-cert -d 'Client certificate, as PEM [env: NATS_CERT]' -r -F
 complete -c confhot -n "__fish_confhot_using_subcommand serve" -l tls-key -d 'Key of the client certificate, as PEM [env: NATS_KEY]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand serve" -l js-domain -d 'JetStream domain, where the bucket is beyond a leaf node [default: that of the context]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand serve" -l inbox-prefix -d 'What the subjects of answers begin with [default: that of the context, else _INBOX_ and the name of the user]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand serve" -l bucket -d 'The bucket [env: CONFHOT_BUCKET] [default: configs]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand serve" -l timeout -d 'Deadline of a connect and of each request: 5s, 500ms, 1m30s [default: 5s]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand serve" -l format -d 'How answers are written' -r -f -a "text\t''
@@ -140,6 +163,7 @@ never\t''"
 complete -c confhot -n "__fish_confhot_using_subcommand serve" -l log-format -d 'How the log on stderr is written' -r -f -a "text\t''
 json\t''"
 complete -c confhot -n "__fish_confhot_using_subcommand serve" -l without-database -d 'Connect to no database: [database] is checked and shown only'
+complete -c confhot -n "__fish_confhot_using_subcommand serve" -l tls-first -d 'Speak TLS before the server greets, as a server with `handshake_first` wants it'
 complete -c confhot -n "__fish_confhot_using_subcommand serve" -s q -l quiet -d 'Say errors only'
 complete -c confhot -n "__fish_confhot_using_subcommand serve" -s v -l verbose -d 'Say more; twice for all that the libraries log'
 complete -c confhot -n "__fish_confhot_using_subcommand serve" -s h -l help -d 'Print help'
@@ -149,9 +173,14 @@ complete -c confhot -n "__fish_confhot_using_subcommand get" -l server -d 'NATS 
 complete -c confhot -n "__fish_confhot_using_subcommand get" -l context -d 'A context of the `nats` CLI [env: NATS_CONTEXT] [default: the selected one, where no server is named otherwise]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand get" -l creds -d 'File with a user JWT and its seed [env: NATS_CREDS]' -r -F
 complete -c confhot -n "__fish_confhot_using_subcommand get" -l nkey -d 'File with an nkey seed [env: NATS_NKEY]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand get" -l user -d 'Who to connect as, by password [env: NATS_USER]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand get" -l password-file -d 'File with the password [env: NATS_PASSWORD_FILE; NATS_PASSWORD is the password itself]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand get" -l token-file -d 'File with a token [env: NATS_TOKEN_FILE; NATS_TOKEN is the token itself]' -r -F
 complete -c confhot -n "__fish_confhot_using_subcommand get" -l tls-ca -d 'Certificates of a private CA, as PEM [env: NATS_CA]' -r -F
 complete -c confhot -n "__fish_confhot_using_subcommand get" -l tls-cert -d 'Client certificate, as PEM [env: NATS_CERT]' -r -F
 complete -c confhot -n "__fish_confhot_using_subcommand get" -l tls-key -d 'Key of the client certificate, as PEM [env: NATS_KEY]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand get" -l js-domain -d 'JetStream domain, where the bucket is beyond a leaf node [default: that of the context]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand get" -l inbox-prefix -d 'What the subjects of answers begin with [default: that of the context, else _INBOX_ and the name of the user]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand get" -l bucket -d 'The bucket [env: CONFHOT_BUCKET] [default: configs]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand get" -l timeout -d 'Deadline of a connect and of each request: 5s, 500ms, 1m30s [default: 5s]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand get" -l format -d 'How answers are written' -r -f -a "text\t''
@@ -161,6 +190,7 @@ always\t''
 never\t''"
 complete -c confhot -n "__fish_confhot_using_subcommand get" -l log-format -d 'How the log on stderr is written' -r -f -a "text\t''
 json\t''"
+complete -c confhot -n "__fish_confhot_using_subcommand get" -l tls-first -d 'Speak TLS before the server greets, as a server with `handshake_first` wants it'
 complete -c confhot -n "__fish_confhot_using_subcommand get" -s q -l quiet -d 'Say errors only'
 complete -c confhot -n "__fish_confhot_using_subcommand get" -s v -l verbose -d 'Say more; twice for all that the libraries log'
 complete -c confhot -n "__fish_confhot_using_subcommand get" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -176,9 +206,14 @@ complete -c confhot -n "__fish_confhot_using_subcommand put" -l server -d 'NATS 
 complete -c confhot -n "__fish_confhot_using_subcommand put" -l context -d 'A context of the `nats` CLI [env: NATS_CONTEXT] [default: the selected one, where no server is named otherwise]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand put" -l creds -d 'File with a user JWT and its seed [env: NATS_CREDS]' -r -F
 complete -c confhot -n "__fish_confhot_using_subcommand put" -l nkey -d 'File with an nkey seed [env: NATS_NKEY]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand put" -l user -d 'Who to connect as, by password [env: NATS_USER]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand put" -l password-file -d 'File with the password [env: NATS_PASSWORD_FILE; NATS_PASSWORD is the password itself]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand put" -l token-file -d 'File with a token [env: NATS_TOKEN_FILE; NATS_TOKEN is the token itself]' -r -F
 complete -c confhot -n "__fish_confhot_using_subcommand put" -l tls-ca -d 'Certificates of a private CA, as PEM [env: NATS_CA]' -r -F
 complete -c confhot -n "__fish_confhot_using_subcommand put" -l tls-cert -d 'Client certificate, as PEM [env: NATS_CERT]' -r -F
 complete -c confhot -n "__fish_confhot_using_subcommand put" -l tls-key -d 'Key of the client certificate, as PEM [env: NATS_KEY]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand put" -l js-domain -d 'JetStream domain, where the bucket is beyond a leaf node [default: that of the context]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand put" -l inbox-prefix -d 'What the subjects of answers begin with [default: that of the context, else _INBOX_ and the name of the user]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand put" -l bucket -d 'The bucket [env: CONFHOT_BUCKET] [default: configs]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand put" -l timeout -d 'Deadline of a connect and of each request: 5s, 500ms, 1m30s [default: 5s]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand put" -l format -d 'How answers are written' -r -f -a "text\t''
@@ -190,6 +225,7 @@ complete -c confhot -n "__fish_confhot_using_subcommand put" -l log-format -d 'H
 json\t''"
 complete -c confhot -n "__fish_confhot_using_subcommand put" -l force -d 'Past a guard: publish a document that is empty or lost all its keys, or that grew tenfold and past 64 KiB'
 complete -c confhot -n "__fish_confhot_using_subcommand put" -l rollback-on-reject -d 'With --wait: where an instance rejects it, publish the last good revision again'
+complete -c confhot -n "__fish_confhot_using_subcommand put" -l tls-first -d 'Speak TLS before the server greets, as a server with `handshake_first` wants it'
 complete -c confhot -n "__fish_confhot_using_subcommand put" -s q -l quiet -d 'Say errors only'
 complete -c confhot -n "__fish_confhot_using_subcommand put" -s v -l verbose -d 'Say more; twice for all that the libraries log'
 complete -c confhot -n "__fish_confhot_using_subcommand put" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -199,9 +235,14 @@ complete -c confhot -n "__fish_confhot_using_subcommand diff" -l server -d 'NATS
 complete -c confhot -n "__fish_confhot_using_subcommand diff" -l context -d 'A context of the `nats` CLI [env: NATS_CONTEXT] [default: the selected one, where no server is named otherwise]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand diff" -l creds -d 'File with a user JWT and its seed [env: NATS_CREDS]' -r -F
 complete -c confhot -n "__fish_confhot_using_subcommand diff" -l nkey -d 'File with an nkey seed [env: NATS_NKEY]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand diff" -l user -d 'Who to connect as, by password [env: NATS_USER]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand diff" -l password-file -d 'File with the password [env: NATS_PASSWORD_FILE; NATS_PASSWORD is the password itself]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand diff" -l token-file -d 'File with a token [env: NATS_TOKEN_FILE; NATS_TOKEN is the token itself]' -r -F
 complete -c confhot -n "__fish_confhot_using_subcommand diff" -l tls-ca -d 'Certificates of a private CA, as PEM [env: NATS_CA]' -r -F
 complete -c confhot -n "__fish_confhot_using_subcommand diff" -l tls-cert -d 'Client certificate, as PEM [env: NATS_CERT]' -r -F
 complete -c confhot -n "__fish_confhot_using_subcommand diff" -l tls-key -d 'Key of the client certificate, as PEM [env: NATS_KEY]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand diff" -l js-domain -d 'JetStream domain, where the bucket is beyond a leaf node [default: that of the context]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand diff" -l inbox-prefix -d 'What the subjects of answers begin with [default: that of the context, else _INBOX_ and the name of the user]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand diff" -l bucket -d 'The bucket [env: CONFHOT_BUCKET] [default: configs]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand diff" -l timeout -d 'Deadline of a connect and of each request: 5s, 500ms, 1m30s [default: 5s]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand diff" -l format -d 'How answers are written' -r -f -a "text\t''
@@ -212,6 +253,7 @@ never\t''"
 complete -c confhot -n "__fish_confhot_using_subcommand diff" -l log-format -d 'How the log on stderr is written' -r -f -a "text\t''
 json\t''"
 complete -c confhot -n "__fish_confhot_using_subcommand diff" -l structural -d 'By meaning instead of by line'
+complete -c confhot -n "__fish_confhot_using_subcommand diff" -l tls-first -d 'Speak TLS before the server greets, as a server with `handshake_first` wants it'
 complete -c confhot -n "__fish_confhot_using_subcommand diff" -s q -l quiet -d 'Say errors only'
 complete -c confhot -n "__fish_confhot_using_subcommand diff" -s v -l verbose -d 'Say more; twice for all that the libraries log'
 complete -c confhot -n "__fish_confhot_using_subcommand diff" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -220,9 +262,14 @@ complete -c confhot -n "__fish_confhot_using_subcommand export" -l server -d 'NA
 complete -c confhot -n "__fish_confhot_using_subcommand export" -l context -d 'A context of the `nats` CLI [env: NATS_CONTEXT] [default: the selected one, where no server is named otherwise]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand export" -l creds -d 'File with a user JWT and its seed [env: NATS_CREDS]' -r -F
 complete -c confhot -n "__fish_confhot_using_subcommand export" -l nkey -d 'File with an nkey seed [env: NATS_NKEY]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand export" -l user -d 'Who to connect as, by password [env: NATS_USER]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand export" -l password-file -d 'File with the password [env: NATS_PASSWORD_FILE; NATS_PASSWORD is the password itself]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand export" -l token-file -d 'File with a token [env: NATS_TOKEN_FILE; NATS_TOKEN is the token itself]' -r -F
 complete -c confhot -n "__fish_confhot_using_subcommand export" -l tls-ca -d 'Certificates of a private CA, as PEM [env: NATS_CA]' -r -F
 complete -c confhot -n "__fish_confhot_using_subcommand export" -l tls-cert -d 'Client certificate, as PEM [env: NATS_CERT]' -r -F
 complete -c confhot -n "__fish_confhot_using_subcommand export" -l tls-key -d 'Key of the client certificate, as PEM [env: NATS_KEY]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand export" -l js-domain -d 'JetStream domain, where the bucket is beyond a leaf node [default: that of the context]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand export" -l inbox-prefix -d 'What the subjects of answers begin with [default: that of the context, else _INBOX_ and the name of the user]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand export" -l bucket -d 'The bucket [env: CONFHOT_BUCKET] [default: configs]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand export" -l timeout -d 'Deadline of a connect and of each request: 5s, 500ms, 1m30s [default: 5s]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand export" -l format -d 'How answers are written' -r -f -a "text\t''
@@ -233,6 +280,7 @@ never\t''"
 complete -c confhot -n "__fish_confhot_using_subcommand export" -l log-format -d 'How the log on stderr is written' -r -f -a "text\t''
 json\t''"
 complete -c confhot -n "__fish_confhot_using_subcommand export" -l force -d 'Write to a directory that is not empty: replaces files of the same name, and leaves the others'
+complete -c confhot -n "__fish_confhot_using_subcommand export" -l tls-first -d 'Speak TLS before the server greets, as a server with `handshake_first` wants it'
 complete -c confhot -n "__fish_confhot_using_subcommand export" -s q -l quiet -d 'Say errors only'
 complete -c confhot -n "__fish_confhot_using_subcommand export" -s v -l verbose -d 'Say more; twice for all that the libraries log'
 complete -c confhot -n "__fish_confhot_using_subcommand export" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -241,9 +289,14 @@ complete -c confhot -n "__fish_confhot_using_subcommand history" -l server -d 'N
 complete -c confhot -n "__fish_confhot_using_subcommand history" -l context -d 'A context of the `nats` CLI [env: NATS_CONTEXT] [default: the selected one, where no server is named otherwise]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand history" -l creds -d 'File with a user JWT and its seed [env: NATS_CREDS]' -r -F
 complete -c confhot -n "__fish_confhot_using_subcommand history" -l nkey -d 'File with an nkey seed [env: NATS_NKEY]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand history" -l user -d 'Who to connect as, by password [env: NATS_USER]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand history" -l password-file -d 'File with the password [env: NATS_PASSWORD_FILE; NATS_PASSWORD is the password itself]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand history" -l token-file -d 'File with a token [env: NATS_TOKEN_FILE; NATS_TOKEN is the token itself]' -r -F
 complete -c confhot -n "__fish_confhot_using_subcommand history" -l tls-ca -d 'Certificates of a private CA, as PEM [env: NATS_CA]' -r -F
 complete -c confhot -n "__fish_confhot_using_subcommand history" -l tls-cert -d 'Client certificate, as PEM [env: NATS_CERT]' -r -F
 complete -c confhot -n "__fish_confhot_using_subcommand history" -l tls-key -d 'Key of the client certificate, as PEM [env: NATS_KEY]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand history" -l js-domain -d 'JetStream domain, where the bucket is beyond a leaf node [default: that of the context]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand history" -l inbox-prefix -d 'What the subjects of answers begin with [default: that of the context, else _INBOX_ and the name of the user]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand history" -l bucket -d 'The bucket [env: CONFHOT_BUCKET] [default: configs]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand history" -l timeout -d 'Deadline of a connect and of each request: 5s, 500ms, 1m30s [default: 5s]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand history" -l format -d 'How answers are written' -r -f -a "text\t''
@@ -254,6 +307,7 @@ never\t''"
 complete -c confhot -n "__fish_confhot_using_subcommand history" -l log-format -d 'How the log on stderr is written' -r -f -a "text\t''
 json\t''"
 complete -c confhot -n "__fish_confhot_using_subcommand history" -l journal -d 'With all that `confhot journal enable` keeps beyond what the bucket does'
+complete -c confhot -n "__fish_confhot_using_subcommand history" -l tls-first -d 'Speak TLS before the server greets, as a server with `handshake_first` wants it'
 complete -c confhot -n "__fish_confhot_using_subcommand history" -s q -l quiet -d 'Say errors only'
 complete -c confhot -n "__fish_confhot_using_subcommand history" -s v -l verbose -d 'Say more; twice for all that the libraries log'
 complete -c confhot -n "__fish_confhot_using_subcommand history" -s h -l help -d 'Print help'
@@ -263,9 +317,14 @@ complete -c confhot -n "__fish_confhot_using_subcommand journal" -l server -d 'N
 complete -c confhot -n "__fish_confhot_using_subcommand journal" -l context -d 'A context of the `nats` CLI [env: NATS_CONTEXT] [default: the selected one, where no server is named otherwise]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand journal" -l creds -d 'File with a user JWT and its seed [env: NATS_CREDS]' -r -F
 complete -c confhot -n "__fish_confhot_using_subcommand journal" -l nkey -d 'File with an nkey seed [env: NATS_NKEY]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand journal" -l user -d 'Who to connect as, by password [env: NATS_USER]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand journal" -l password-file -d 'File with the password [env: NATS_PASSWORD_FILE; NATS_PASSWORD is the password itself]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand journal" -l token-file -d 'File with a token [env: NATS_TOKEN_FILE; NATS_TOKEN is the token itself]' -r -F
 complete -c confhot -n "__fish_confhot_using_subcommand journal" -l tls-ca -d 'Certificates of a private CA, as PEM [env: NATS_CA]' -r -F
 complete -c confhot -n "__fish_confhot_using_subcommand journal" -l tls-cert -d 'Client certificate, as PEM [env: NATS_CERT]' -r -F
 complete -c confhot -n "__fish_confhot_using_subcommand journal" -l tls-key -d 'Key of the client certificate, as PEM [env: NATS_KEY]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand journal" -l js-domain -d 'JetStream domain, where the bucket is beyond a leaf node [default: that of the context]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand journal" -l inbox-prefix -d 'What the subjects of answers begin with [default: that of the context, else _INBOX_ and the name of the user]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand journal" -l bucket -d 'The bucket [env: CONFHOT_BUCKET] [default: configs]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand journal" -l timeout -d 'Deadline of a connect and of each request: 5s, 500ms, 1m30s [default: 5s]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand journal" -l format -d 'How answers are written' -r -f -a "text\t''
@@ -276,6 +335,7 @@ never\t''"
 complete -c confhot -n "__fish_confhot_using_subcommand journal" -l log-format -d 'How the log on stderr is written' -r -f -a "text\t''
 json\t''"
 complete -c confhot -n "__fish_confhot_using_subcommand journal" -s y -l yes -d 'With disable: do not ask'
+complete -c confhot -n "__fish_confhot_using_subcommand journal" -l tls-first -d 'Speak TLS before the server greets, as a server with `handshake_first` wants it'
 complete -c confhot -n "__fish_confhot_using_subcommand journal" -s q -l quiet -d 'Say errors only'
 complete -c confhot -n "__fish_confhot_using_subcommand journal" -s v -l verbose -d 'Say more; twice for all that the libraries log'
 complete -c confhot -n "__fish_confhot_using_subcommand journal" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -283,9 +343,14 @@ complete -c confhot -n "__fish_confhot_using_subcommand keys" -l server -d 'NATS
 complete -c confhot -n "__fish_confhot_using_subcommand keys" -l context -d 'A context of the `nats` CLI [env: NATS_CONTEXT] [default: the selected one, where no server is named otherwise]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand keys" -l creds -d 'File with a user JWT and its seed [env: NATS_CREDS]' -r -F
 complete -c confhot -n "__fish_confhot_using_subcommand keys" -l nkey -d 'File with an nkey seed [env: NATS_NKEY]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand keys" -l user -d 'Who to connect as, by password [env: NATS_USER]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand keys" -l password-file -d 'File with the password [env: NATS_PASSWORD_FILE; NATS_PASSWORD is the password itself]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand keys" -l token-file -d 'File with a token [env: NATS_TOKEN_FILE; NATS_TOKEN is the token itself]' -r -F
 complete -c confhot -n "__fish_confhot_using_subcommand keys" -l tls-ca -d 'Certificates of a private CA, as PEM [env: NATS_CA]' -r -F
 complete -c confhot -n "__fish_confhot_using_subcommand keys" -l tls-cert -d 'Client certificate, as PEM [env: NATS_CERT]' -r -F
 complete -c confhot -n "__fish_confhot_using_subcommand keys" -l tls-key -d 'Key of the client certificate, as PEM [env: NATS_KEY]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand keys" -l js-domain -d 'JetStream domain, where the bucket is beyond a leaf node [default: that of the context]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand keys" -l inbox-prefix -d 'What the subjects of answers begin with [default: that of the context, else _INBOX_ and the name of the user]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand keys" -l bucket -d 'The bucket [env: CONFHOT_BUCKET] [default: configs]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand keys" -l timeout -d 'Deadline of a connect and of each request: 5s, 500ms, 1m30s [default: 5s]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand keys" -l format -d 'How answers are written' -r -f -a "text\t''
@@ -295,6 +360,7 @@ always\t''
 never\t''"
 complete -c confhot -n "__fish_confhot_using_subcommand keys" -l log-format -d 'How the log on stderr is written' -r -f -a "text\t''
 json\t''"
+complete -c confhot -n "__fish_confhot_using_subcommand keys" -l tls-first -d 'Speak TLS before the server greets, as a server with `handshake_first` wants it'
 complete -c confhot -n "__fish_confhot_using_subcommand keys" -s q -l quiet -d 'Say errors only'
 complete -c confhot -n "__fish_confhot_using_subcommand keys" -s v -l verbose -d 'Say more; twice for all that the libraries log'
 complete -c confhot -n "__fish_confhot_using_subcommand keys" -s h -l help -d 'Print help'
@@ -302,9 +368,14 @@ complete -c confhot -n "__fish_confhot_using_subcommand delete" -l server -d 'NA
 complete -c confhot -n "__fish_confhot_using_subcommand delete" -l context -d 'A context of the `nats` CLI [env: NATS_CONTEXT] [default: the selected one, where no server is named otherwise]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand delete" -l creds -d 'File with a user JWT and its seed [env: NATS_CREDS]' -r -F
 complete -c confhot -n "__fish_confhot_using_subcommand delete" -l nkey -d 'File with an nkey seed [env: NATS_NKEY]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand delete" -l user -d 'Who to connect as, by password [env: NATS_USER]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand delete" -l password-file -d 'File with the password [env: NATS_PASSWORD_FILE; NATS_PASSWORD is the password itself]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand delete" -l token-file -d 'File with a token [env: NATS_TOKEN_FILE; NATS_TOKEN is the token itself]' -r -F
 complete -c confhot -n "__fish_confhot_using_subcommand delete" -l tls-ca -d 'Certificates of a private CA, as PEM [env: NATS_CA]' -r -F
 complete -c confhot -n "__fish_confhot_using_subcommand delete" -l tls-cert -d 'Client certificate, as PEM [env: NATS_CERT]' -r -F
 complete -c confhot -n "__fish_confhot_using_subcommand delete" -l tls-key -d 'Key of the client certificate, as PEM [env: NATS_KEY]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand delete" -l js-domain -d 'JetStream domain, where the bucket is beyond a leaf node [default: that of the context]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand delete" -l inbox-prefix -d 'What the subjects of answers begin with [default: that of the context, else _INBOX_ and the name of the user]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand delete" -l bucket -d 'The bucket [env: CONFHOT_BUCKET] [default: configs]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand delete" -l timeout -d 'Deadline of a connect and of each request: 5s, 500ms, 1m30s [default: 5s]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand delete" -l format -d 'How answers are written' -r -f -a "text\t''
@@ -315,6 +386,7 @@ never\t''"
 complete -c confhot -n "__fish_confhot_using_subcommand delete" -l log-format -d 'How the log on stderr is written' -r -f -a "text\t''
 json\t''"
 complete -c confhot -n "__fish_confhot_using_subcommand delete" -s y -l yes -d 'Do not ask'
+complete -c confhot -n "__fish_confhot_using_subcommand delete" -l tls-first -d 'Speak TLS before the server greets, as a server with `handshake_first` wants it'
 complete -c confhot -n "__fish_confhot_using_subcommand delete" -s q -l quiet -d 'Say errors only'
 complete -c confhot -n "__fish_confhot_using_subcommand delete" -s v -l verbose -d 'Say more; twice for all that the libraries log'
 complete -c confhot -n "__fish_confhot_using_subcommand delete" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -325,9 +397,14 @@ complete -c confhot -n "__fish_confhot_using_subcommand rollback" -l server -d '
 complete -c confhot -n "__fish_confhot_using_subcommand rollback" -l context -d 'A context of the `nats` CLI [env: NATS_CONTEXT] [default: the selected one, where no server is named otherwise]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand rollback" -l creds -d 'File with a user JWT and its seed [env: NATS_CREDS]' -r -F
 complete -c confhot -n "__fish_confhot_using_subcommand rollback" -l nkey -d 'File with an nkey seed [env: NATS_NKEY]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand rollback" -l user -d 'Who to connect as, by password [env: NATS_USER]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand rollback" -l password-file -d 'File with the password [env: NATS_PASSWORD_FILE; NATS_PASSWORD is the password itself]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand rollback" -l token-file -d 'File with a token [env: NATS_TOKEN_FILE; NATS_TOKEN is the token itself]' -r -F
 complete -c confhot -n "__fish_confhot_using_subcommand rollback" -l tls-ca -d 'Certificates of a private CA, as PEM [env: NATS_CA]' -r -F
 complete -c confhot -n "__fish_confhot_using_subcommand rollback" -l tls-cert -d 'Client certificate, as PEM [env: NATS_CERT]' -r -F
 complete -c confhot -n "__fish_confhot_using_subcommand rollback" -l tls-key -d 'Key of the client certificate, as PEM [env: NATS_KEY]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand rollback" -l js-domain -d 'JetStream domain, where the bucket is beyond a leaf node [default: that of the context]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand rollback" -l inbox-prefix -d 'What the subjects of answers begin with [default: that of the context, else _INBOX_ and the name of the user]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand rollback" -l bucket -d 'The bucket [env: CONFHOT_BUCKET] [default: configs]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand rollback" -l timeout -d 'Deadline of a connect and of each request: 5s, 500ms, 1m30s [default: 5s]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand rollback" -l format -d 'How answers are written' -r -f -a "text\t''
@@ -339,6 +416,7 @@ complete -c confhot -n "__fish_confhot_using_subcommand rollback" -l log-format 
 json\t''"
 complete -c confhot -n "__fish_confhot_using_subcommand rollback" -l set -d 'Take back all that was published as one with the key\'s head, as one'
 complete -c confhot -n "__fish_confhot_using_subcommand rollback" -s y -l yes -d 'Do not ask'
+complete -c confhot -n "__fish_confhot_using_subcommand rollback" -l tls-first -d 'Speak TLS before the server greets, as a server with `handshake_first` wants it'
 complete -c confhot -n "__fish_confhot_using_subcommand rollback" -s q -l quiet -d 'Say errors only'
 complete -c confhot -n "__fish_confhot_using_subcommand rollback" -s v -l verbose -d 'Say more; twice for all that the libraries log'
 complete -c confhot -n "__fish_confhot_using_subcommand rollback" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -346,9 +424,14 @@ complete -c confhot -n "__fish_confhot_using_subcommand watch" -l server -d 'NAT
 complete -c confhot -n "__fish_confhot_using_subcommand watch" -l context -d 'A context of the `nats` CLI [env: NATS_CONTEXT] [default: the selected one, where no server is named otherwise]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand watch" -l creds -d 'File with a user JWT and its seed [env: NATS_CREDS]' -r -F
 complete -c confhot -n "__fish_confhot_using_subcommand watch" -l nkey -d 'File with an nkey seed [env: NATS_NKEY]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand watch" -l user -d 'Who to connect as, by password [env: NATS_USER]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand watch" -l password-file -d 'File with the password [env: NATS_PASSWORD_FILE; NATS_PASSWORD is the password itself]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand watch" -l token-file -d 'File with a token [env: NATS_TOKEN_FILE; NATS_TOKEN is the token itself]' -r -F
 complete -c confhot -n "__fish_confhot_using_subcommand watch" -l tls-ca -d 'Certificates of a private CA, as PEM [env: NATS_CA]' -r -F
 complete -c confhot -n "__fish_confhot_using_subcommand watch" -l tls-cert -d 'Client certificate, as PEM [env: NATS_CERT]' -r -F
 complete -c confhot -n "__fish_confhot_using_subcommand watch" -l tls-key -d 'Key of the client certificate, as PEM [env: NATS_KEY]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand watch" -l js-domain -d 'JetStream domain, where the bucket is beyond a leaf node [default: that of the context]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand watch" -l inbox-prefix -d 'What the subjects of answers begin with [default: that of the context, else _INBOX_ and the name of the user]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand watch" -l bucket -d 'The bucket [env: CONFHOT_BUCKET] [default: configs]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand watch" -l timeout -d 'Deadline of a connect and of each request: 5s, 500ms, 1m30s [default: 5s]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand watch" -l format -d 'How answers are written' -r -f -a "text\t''
@@ -358,6 +441,7 @@ always\t''
 never\t''"
 complete -c confhot -n "__fish_confhot_using_subcommand watch" -l log-format -d 'How the log on stderr is written' -r -f -a "text\t''
 json\t''"
+complete -c confhot -n "__fish_confhot_using_subcommand watch" -l tls-first -d 'Speak TLS before the server greets, as a server with `handshake_first` wants it'
 complete -c confhot -n "__fish_confhot_using_subcommand watch" -s q -l quiet -d 'Say errors only'
 complete -c confhot -n "__fish_confhot_using_subcommand watch" -s v -l verbose -d 'Say more; twice for all that the libraries log'
 complete -c confhot -n "__fish_confhot_using_subcommand watch" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -365,9 +449,14 @@ complete -c confhot -n "__fish_confhot_using_subcommand status" -l server -d 'NA
 complete -c confhot -n "__fish_confhot_using_subcommand status" -l context -d 'A context of the `nats` CLI [env: NATS_CONTEXT] [default: the selected one, where no server is named otherwise]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand status" -l creds -d 'File with a user JWT and its seed [env: NATS_CREDS]' -r -F
 complete -c confhot -n "__fish_confhot_using_subcommand status" -l nkey -d 'File with an nkey seed [env: NATS_NKEY]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand status" -l user -d 'Who to connect as, by password [env: NATS_USER]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand status" -l password-file -d 'File with the password [env: NATS_PASSWORD_FILE; NATS_PASSWORD is the password itself]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand status" -l token-file -d 'File with a token [env: NATS_TOKEN_FILE; NATS_TOKEN is the token itself]' -r -F
 complete -c confhot -n "__fish_confhot_using_subcommand status" -l tls-ca -d 'Certificates of a private CA, as PEM [env: NATS_CA]' -r -F
 complete -c confhot -n "__fish_confhot_using_subcommand status" -l tls-cert -d 'Client certificate, as PEM [env: NATS_CERT]' -r -F
 complete -c confhot -n "__fish_confhot_using_subcommand status" -l tls-key -d 'Key of the client certificate, as PEM [env: NATS_KEY]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand status" -l js-domain -d 'JetStream domain, where the bucket is beyond a leaf node [default: that of the context]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand status" -l inbox-prefix -d 'What the subjects of answers begin with [default: that of the context, else _INBOX_ and the name of the user]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand status" -l bucket -d 'The bucket [env: CONFHOT_BUCKET] [default: configs]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand status" -l timeout -d 'Deadline of a connect and of each request: 5s, 500ms, 1m30s [default: 5s]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand status" -l format -d 'How answers are written' -r -f -a "text\t''
@@ -378,6 +467,7 @@ never\t''"
 complete -c confhot -n "__fish_confhot_using_subcommand status" -l log-format -d 'How the log on stderr is written' -r -f -a "text\t''
 json\t''"
 complete -c confhot -n "__fish_confhot_using_subcommand status" -l watch -d 'Show it again whenever it changes'
+complete -c confhot -n "__fish_confhot_using_subcommand status" -l tls-first -d 'Speak TLS before the server greets, as a server with `handshake_first` wants it'
 complete -c confhot -n "__fish_confhot_using_subcommand status" -s q -l quiet -d 'Say errors only'
 complete -c confhot -n "__fish_confhot_using_subcommand status" -s v -l verbose -d 'Say more; twice for all that the libraries log'
 complete -c confhot -n "__fish_confhot_using_subcommand status" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -387,9 +477,14 @@ complete -c confhot -n "__fish_confhot_using_subcommand validate" -l server -d '
 complete -c confhot -n "__fish_confhot_using_subcommand validate" -l context -d 'A context of the `nats` CLI [env: NATS_CONTEXT] [default: the selected one, where no server is named otherwise]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand validate" -l creds -d 'File with a user JWT and its seed [env: NATS_CREDS]' -r -F
 complete -c confhot -n "__fish_confhot_using_subcommand validate" -l nkey -d 'File with an nkey seed [env: NATS_NKEY]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand validate" -l user -d 'Who to connect as, by password [env: NATS_USER]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand validate" -l password-file -d 'File with the password [env: NATS_PASSWORD_FILE; NATS_PASSWORD is the password itself]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand validate" -l token-file -d 'File with a token [env: NATS_TOKEN_FILE; NATS_TOKEN is the token itself]' -r -F
 complete -c confhot -n "__fish_confhot_using_subcommand validate" -l tls-ca -d 'Certificates of a private CA, as PEM [env: NATS_CA]' -r -F
 complete -c confhot -n "__fish_confhot_using_subcommand validate" -l tls-cert -d 'Client certificate, as PEM [env: NATS_CERT]' -r -F
 complete -c confhot -n "__fish_confhot_using_subcommand validate" -l tls-key -d 'Key of the client certificate, as PEM [env: NATS_KEY]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand validate" -l js-domain -d 'JetStream domain, where the bucket is beyond a leaf node [default: that of the context]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand validate" -l inbox-prefix -d 'What the subjects of answers begin with [default: that of the context, else _INBOX_ and the name of the user]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand validate" -l bucket -d 'The bucket [env: CONFHOT_BUCKET] [default: configs]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand validate" -l timeout -d 'Deadline of a connect and of each request: 5s, 500ms, 1m30s [default: 5s]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand validate" -l format -d 'How answers are written' -r -f -a "text\t''
@@ -399,6 +494,7 @@ always\t''
 never\t''"
 complete -c confhot -n "__fish_confhot_using_subcommand validate" -l log-format -d 'How the log on stderr is written' -r -f -a "text\t''
 json\t''"
+complete -c confhot -n "__fish_confhot_using_subcommand validate" -l tls-first -d 'Speak TLS before the server greets, as a server with `handshake_first` wants it'
 complete -c confhot -n "__fish_confhot_using_subcommand validate" -s q -l quiet -d 'Say errors only'
 complete -c confhot -n "__fish_confhot_using_subcommand validate" -s v -l verbose -d 'Say more; twice for all that the libraries log'
 complete -c confhot -n "__fish_confhot_using_subcommand validate" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -409,9 +505,14 @@ complete -c confhot -n "__fish_confhot_using_subcommand demo-edit" -l server -d 
 complete -c confhot -n "__fish_confhot_using_subcommand demo-edit" -l context -d 'A context of the `nats` CLI [env: NATS_CONTEXT] [default: the selected one, where no server is named otherwise]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand demo-edit" -l creds -d 'File with a user JWT and its seed [env: NATS_CREDS]' -r -F
 complete -c confhot -n "__fish_confhot_using_subcommand demo-edit" -l nkey -d 'File with an nkey seed [env: NATS_NKEY]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand demo-edit" -l user -d 'Who to connect as, by password [env: NATS_USER]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand demo-edit" -l password-file -d 'File with the password [env: NATS_PASSWORD_FILE; NATS_PASSWORD is the password itself]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand demo-edit" -l token-file -d 'File with a token [env: NATS_TOKEN_FILE; NATS_TOKEN is the token itself]' -r -F
 complete -c confhot -n "__fish_confhot_using_subcommand demo-edit" -l tls-ca -d 'Certificates of a private CA, as PEM [env: NATS_CA]' -r -F
 complete -c confhot -n "__fish_confhot_using_subcommand demo-edit" -l tls-cert -d 'Client certificate, as PEM [env: NATS_CERT]' -r -F
 complete -c confhot -n "__fish_confhot_using_subcommand demo-edit" -l tls-key -d 'Key of the client certificate, as PEM [env: NATS_KEY]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand demo-edit" -l js-domain -d 'JetStream domain, where the bucket is beyond a leaf node [default: that of the context]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand demo-edit" -l inbox-prefix -d 'What the subjects of answers begin with [default: that of the context, else _INBOX_ and the name of the user]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand demo-edit" -l bucket -d 'The bucket [env: CONFHOT_BUCKET] [default: configs]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand demo-edit" -l timeout -d 'Deadline of a connect and of each request: 5s, 500ms, 1m30s [default: 5s]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand demo-edit" -l format -d 'How answers are written' -r -f -a "text\t''
@@ -422,6 +523,7 @@ never\t''"
 complete -c confhot -n "__fish_confhot_using_subcommand demo-edit" -l log-format -d 'How the log on stderr is written' -r -f -a "text\t''
 json\t''"
 complete -c confhot -n "__fish_confhot_using_subcommand demo-edit" -l faults -d 'Make mistakes as well'
+complete -c confhot -n "__fish_confhot_using_subcommand demo-edit" -l tls-first -d 'Speak TLS before the server greets, as a server with `handshake_first` wants it'
 complete -c confhot -n "__fish_confhot_using_subcommand demo-edit" -s q -l quiet -d 'Say errors only'
 complete -c confhot -n "__fish_confhot_using_subcommand demo-edit" -s v -l verbose -d 'Say more; twice for all that the libraries log'
 complete -c confhot -n "__fish_confhot_using_subcommand demo-edit" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -429,9 +531,14 @@ complete -c confhot -n "__fish_confhot_using_subcommand completions" -l server -
 complete -c confhot -n "__fish_confhot_using_subcommand completions" -l context -d 'A context of the `nats` CLI [env: NATS_CONTEXT] [default: the selected one, where no server is named otherwise]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand completions" -l creds -d 'File with a user JWT and its seed [env: NATS_CREDS]' -r -F
 complete -c confhot -n "__fish_confhot_using_subcommand completions" -l nkey -d 'File with an nkey seed [env: NATS_NKEY]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand completions" -l user -d 'Who to connect as, by password [env: NATS_USER]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand completions" -l password-file -d 'File with the password [env: NATS_PASSWORD_FILE; NATS_PASSWORD is the password itself]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand completions" -l token-file -d 'File with a token [env: NATS_TOKEN_FILE; NATS_TOKEN is the token itself]' -r -F
 complete -c confhot -n "__fish_confhot_using_subcommand completions" -l tls-ca -d 'Certificates of a private CA, as PEM [env: NATS_CA]' -r -F
 complete -c confhot -n "__fish_confhot_using_subcommand completions" -l tls-cert -d 'Client certificate, as PEM [env: NATS_CERT]' -r -F
 complete -c confhot -n "__fish_confhot_using_subcommand completions" -l tls-key -d 'Key of the client certificate, as PEM [env: NATS_KEY]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand completions" -l js-domain -d 'JetStream domain, where the bucket is beyond a leaf node [default: that of the context]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand completions" -l inbox-prefix -d 'What the subjects of answers begin with [default: that of the context, else _INBOX_ and the name of the user]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand completions" -l bucket -d 'The bucket [env: CONFHOT_BUCKET] [default: configs]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand completions" -l timeout -d 'Deadline of a connect and of each request: 5s, 500ms, 1m30s [default: 5s]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand completions" -l format -d 'How answers are written' -r -f -a "text\t''
@@ -441,6 +548,7 @@ always\t''
 never\t''"
 complete -c confhot -n "__fish_confhot_using_subcommand completions" -l log-format -d 'How the log on stderr is written' -r -f -a "text\t''
 json\t''"
+complete -c confhot -n "__fish_confhot_using_subcommand completions" -l tls-first -d 'Speak TLS before the server greets, as a server with `handshake_first` wants it'
 complete -c confhot -n "__fish_confhot_using_subcommand completions" -s q -l quiet -d 'Say errors only'
 complete -c confhot -n "__fish_confhot_using_subcommand completions" -s v -l verbose -d 'Say more; twice for all that the libraries log'
 complete -c confhot -n "__fish_confhot_using_subcommand completions" -s h -l help -d 'Print help'
@@ -449,9 +557,14 @@ complete -c confhot -n "__fish_confhot_using_subcommand man" -l server -d 'NATS 
 complete -c confhot -n "__fish_confhot_using_subcommand man" -l context -d 'A context of the `nats` CLI [env: NATS_CONTEXT] [default: the selected one, where no server is named otherwise]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand man" -l creds -d 'File with a user JWT and its seed [env: NATS_CREDS]' -r -F
 complete -c confhot -n "__fish_confhot_using_subcommand man" -l nkey -d 'File with an nkey seed [env: NATS_NKEY]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand man" -l user -d 'Who to connect as, by password [env: NATS_USER]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand man" -l password-file -d 'File with the password [env: NATS_PASSWORD_FILE; NATS_PASSWORD is the password itself]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand man" -l token-file -d 'File with a token [env: NATS_TOKEN_FILE; NATS_TOKEN is the token itself]' -r -F
 complete -c confhot -n "__fish_confhot_using_subcommand man" -l tls-ca -d 'Certificates of a private CA, as PEM [env: NATS_CA]' -r -F
 complete -c confhot -n "__fish_confhot_using_subcommand man" -l tls-cert -d 'Client certificate, as PEM [env: NATS_CERT]' -r -F
 complete -c confhot -n "__fish_confhot_using_subcommand man" -l tls-key -d 'Key of the client certificate, as PEM [env: NATS_KEY]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand man" -l js-domain -d 'JetStream domain, where the bucket is beyond a leaf node [default: that of the context]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand man" -l inbox-prefix -d 'What the subjects of answers begin with [default: that of the context, else _INBOX_ and the name of the user]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand man" -l bucket -d 'The bucket [env: CONFHOT_BUCKET] [default: configs]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand man" -l timeout -d 'Deadline of a connect and of each request: 5s, 500ms, 1m30s [default: 5s]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand man" -l format -d 'How answers are written' -r -f -a "text\t''
@@ -461,6 +574,7 @@ always\t''
 never\t''"
 complete -c confhot -n "__fish_confhot_using_subcommand man" -l log-format -d 'How the log on stderr is written' -r -f -a "text\t''
 json\t''"
+complete -c confhot -n "__fish_confhot_using_subcommand man" -l tls-first -d 'Speak TLS before the server greets, as a server with `handshake_first` wants it'
 complete -c confhot -n "__fish_confhot_using_subcommand man" -s q -l quiet -d 'Say errors only'
 complete -c confhot -n "__fish_confhot_using_subcommand man" -s v -l verbose -d 'Say more; twice for all that the libraries log'
 complete -c confhot -n "__fish_confhot_using_subcommand man" -s h -l help -d 'Print help'
