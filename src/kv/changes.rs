@@ -1,15 +1,18 @@
 //! Every revision of many keys, in the order of the bucket, from now on: what the loader and `confhot watch` follow.
 
+use std::ops::ControlFlow;
 use std::time::Duration;
 
+use async_nats::jetstream::consumer::DeliverPolicy;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
 use futures_util::StreamExt;
 
+use super::read::Reading;
 use super::tail::{Broken, DENIED, Tail};
-use super::{Bucket, BucketError, Entry, Link, Pattern, Revision};
+use super::{Bucket, BucketError, Entry, Link, Pattern};
 
 /// What is told of many keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,6 +100,8 @@ struct Over;
 impl Follower {
     /// How often the bucket is asked whether something was missed.
     const PACE: Duration = Duration::from_secs(30);
+    /// Missed revisions that are read before they are told.
+    const PART: usize = 1_024;
 
     async fn run(mut self) -> Over {
         let mut link = self.bucket.connection().link();
@@ -137,7 +142,8 @@ impl Follower {
             };
             let step = tokio::select! {
                 biased;
-                told = self.tail.next() => match told {
+                // Not before what was missed: the cursor would pass it by.
+                told = self.tail.next(), if self.caught_up => match told {
                     Ok(entry) => self.offer(entry).await,
                     Err(Broken::Gap) => { self.caught_up = false; due = Instant::now(); Ok(()) }
                     Err(Broken::Denied(what)) => { due = Instant::now() + DENIED; self.unheard(what).await }
@@ -217,7 +223,7 @@ impl Follower {
             told = self.bucket.describe().await?;
         }
         let (identity, last) = (told.identity, told.last.0);
-        let from = match &self.cursor {
+        let mut from = match &self.cursor {
             // The beginning: only what comes from now on counts.
             None => last,
             Some((bucket, cursor)) if *bucket == identity && *cursor <= last => *cursor,
@@ -229,11 +235,18 @@ impl Follower {
                 return Box::pin(self.try_catch_up()).await;
             }
         };
-        if from < last {
-            let mut missed = Vec::new();
-            let first = Revision(from + 1);
-            self.bucket.each_since(&self.pattern, first, |entry| missed.push(entry)).await?;
-            self.cursor = Some((identity.clone(), from));
+        self.cursor.get_or_insert_with(|| (identity.clone(), from));
+        while from < last {
+            // A part at a time: what was missed may be a whole bucket.
+            let mut missed = Vec::with_capacity(Self::PART);
+            let start = DeliverPolicy::ByStartSequence { start_sequence: from + 1 };
+            let reading = Reading::of(vec![self.pattern.clone()], start);
+            let part = |entry| {
+                missed.push(entry);
+                if missed.len() < Self::PART { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            };
+            self.bucket.each_message(reading, part).await?;
+            from = missed.get(Self::PART - 1).map_or(last, |entry| entry.revision.0);
             for entry in missed {
                 self.offer(entry).await.map_err(|Over| Stop::Over)?;
             }

@@ -182,17 +182,6 @@ impl Bucket {
         self.each_message(reading, always(each)).await
     }
 
-    /// Calls `each` with every retained revision from `first` on that matches, oldest first.
-    pub(super) async fn each_since(
-        &self,
-        pattern: &Pattern,
-        first: Revision,
-        each: impl FnMut(Entry),
-    ) -> Result<(), BucketError> {
-        let start = DeliverPolicy::ByStartSequence { start_sequence: first.0.max(1) };
-        self.each_message(Reading::of(vec![pattern.clone()], start), always(each)).await
-    }
-
     /// The members of `set` that match `pattern`, in their order; `near` is the revision of one of them.
     ///
     /// # Errors
@@ -201,12 +190,13 @@ impl Bucket {
         // Members of a set that was stored as one stand side by side.
         let first = Revision(near.0.saturating_sub(set.members.saturating_sub(1) as u64));
         let mut members = Vec::new();
-        self.each_since(pattern, first, |entry| {
+        let start = DeliverPolicy::ByStartSequence { start_sequence: first.0.max(1) };
+        let member = |entry: Entry| {
             if entry.provenance.set.as_ref() == Some(set) {
                 members.push(entry);
             }
-        })
-        .await?;
+        };
+        self.each_message(Reading::of(vec![pattern.clone()], start), always(member)).await?;
         Ok(members)
     }
 
