@@ -9,7 +9,8 @@ mod run;
 mod schemas;
 mod sync;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::hash_map::Entry::{Occupied, Vacant};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -22,7 +23,8 @@ use crate::checkout::Checkout;
 use crate::document::guard::{self, Extent, Suspicion};
 use crate::document::{Digest, Document, Format, ParseError, Role};
 use crate::kv::{
-    Bucket, BucketError, ChangeSet, Entry, Expect, Key, Operation, Provenance, Revision, Settings, Write, Writer,
+    Bucket, BucketError, Change, ChangeSet, Entry, Expect, Key, Operation, Provenance, Revision, Settings, Write,
+    Writer,
 };
 use crate::source::{Source, SourceError};
 
@@ -30,7 +32,7 @@ use checks::Checks;
 use schemas::Schemas;
 
 pub use checks::Check;
-pub use plan::{Base, Published, Step, decide, may_prune};
+pub use plan::{Base, Foreign, Published, Step, decide, may_prune};
 
 /// How a loader is to work.
 #[derive(Debug, Clone)]
@@ -235,9 +237,12 @@ pub struct Loader {
     /// Which directory this is, whoever runs the loader and whenever (`Confhot-Source`).
     id: String,
     observe: Observe,
-    files: HashMap<PathBuf, File>,
-    /// Which files claim a key: more than one is refused.
-    claims: HashMap<Key, BTreeSet<PathBuf>>,
+    /// By path, which is the source's own: there may be 100,000 of them.
+    files: HashMap<Arc<Path>, File>,
+    /// Which file claims a key.
+    claims: HashMap<Key, Arc<Path>>,
+    /// All that do, where they are more than one: they are refused.
+    rivals: HashMap<Key, BTreeSet<Arc<Path>>>,
     published: HashMap<Key, Published>,
     /// Files to look at again when a server is there, and whether a change of theirs was observed.
     dirty: BTreeMap<PathBuf, bool>,
@@ -259,6 +264,8 @@ pub struct Loader {
     trouble: Option<String>,
     /// Whether the bucket stores several writes as one.
     atomic: bool,
+    /// What the bucket told during a sync, for after it.
+    heard: VecDeque<Change>,
     /// Reads of git that no save waits for.
     background: JoinSet<()>,
     summary: Summary,
@@ -339,6 +346,7 @@ impl Loader {
             observe: Box::new(observe),
             files: HashMap::new(),
             claims: HashMap::new(),
+            rivals: HashMap::new(),
             published: HashMap::new(),
             dirty: BTreeMap::new(),
             sent: HashMap::new(),
@@ -351,6 +359,7 @@ impl Loader {
             told_differences: false,
             trouble: None,
             atomic: false,
+            heard: VecDeque::new(),
             background: JoinSet::new(),
             summary: Summary::default(),
         })
@@ -382,29 +391,42 @@ impl Loader {
         self.refuse(key, path, Refusal { line: None, column: None, reason: reason.into() });
     }
 
-    /// Takes note of a file: gives it its key, or says why it has none. Tells whether it is alone with that key.
+    /// Whether a file is alone with its key.
     fn claim(&mut self, path: &Path) -> bool {
-        if let Some(file) = self.files.get(path) {
-            return file.key.as_ref().is_some_and(|key| self.claims.get(key).is_some_and(|paths| paths.len() == 1));
+        if !self.files.contains_key(path) {
+            self.note(path.into());
         }
-        let key = Key::from_path(path);
-        self.files.insert(path.to_owned(), File { key: key.as_ref().ok().cloned(), ..File::default() });
+        let key = self.files.get(path).and_then(|file| file.key.as_ref());
+        key.is_some_and(|key| !self.rivals.contains_key(key))
+    }
+
+    /// Takes note of a new file: gives it its key, or says why it has none.
+    fn note(&mut self, path: Arc<Path>) {
+        let mut key = Key::from_path(&path);
+        if let Ok(key) = &mut key
+            && let Some((known, _)) = self.published.get_key_value(key)
+        {
+            // The same text, kept once.
+            key.clone_from(known);
+        }
+        self.files.insert(path.clone(), File { key: key.as_ref().ok().cloned(), ..File::default() });
         match key {
-            Ok(key) => {
-                let paths = self.claims.entry(key).or_default();
-                paths.insert(path.to_owned());
-                paths.len() == 1
-            }
-            Err(error) => {
-                self.refuse_because(None, Some(path), error.reason);
-                false
-            }
+            Ok(key) => match self.claims.entry(key) {
+                Vacant(free) => {
+                    free.insert(path);
+                }
+                Occupied(taken) => {
+                    let rivals = self.rivals.entry(taken.key().clone()).or_default();
+                    rivals.extend([taken.get().clone(), path]);
+                }
+            },
+            Err(error) => self.refuse_because(None, Some(&path), error.reason),
         }
     }
 
     /// Refuses the files that claim one key, naming them all.
     fn refuse_rivals(&mut self, key: &Key) {
-        let Some(paths) = self.claims.get(key).filter(|paths| paths.len() > 1).cloned() else { return };
+        let Some(paths) = self.rivals.get(key).cloned() else { return };
         let named: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
         let reason = format!("{} are all of the key `{key}`: keep one", named.join(" and "));
         for path in &paths {
@@ -423,16 +445,18 @@ impl Loader {
         if let Some(described) = key.described() {
             self.schemas.file_gone(&described);
         }
-        let Some(paths) = self.claims.get_mut(&key) else { return (Some(key), None) };
+        let Some(paths) = self.rivals.get_mut(&key) else {
+            self.claims.remove(&key);
+            return (Some(key), None);
+        };
         paths.remove(path);
-        match paths.len() {
-            0 => {
-                self.claims.remove(&key);
-                (Some(key), None)
-            }
-            1 => (None, paths.first().cloned()),
-            _ => (None, None),
+        let Some(first) = paths.first().cloned() else { return (Some(key), None) };
+        let alone = (paths.len() == 1).then(|| first.to_path_buf());
+        if alone.is_some() {
+            self.rivals.remove(&key);
         }
+        self.claims.insert(key, first);
+        (None, alone)
     }
 
     /// Takes a file's bytes: a candidate for publishing, or nothing where it is refused or, if `observed`, holds what it
@@ -492,7 +516,7 @@ impl Loader {
 
     /// The file that has `key` for itself.
     fn only_file(&self, key: &Key) -> Option<PathBuf> {
-        self.claims.get(key).filter(|paths| paths.len() == 1).and_then(|paths| paths.first()).cloned()
+        self.claims.get(key).filter(|_| !self.rivals.contains_key(key)).map(|path| path.to_path_buf())
     }
 
     /// Documents in the directory; schemas and files without a key are none.
@@ -541,7 +565,7 @@ impl Loader {
         // What a loader published before is no accident now.
         let before = Base::Loader(Some(candidate.document.digest()));
         let (empty, large) = (after.keys == 0 && !self.options.allow_empty, after.bytes > guard::SMALL);
-        if self.options.force || published.digest.is_none() || published.base == before || !(empty || large) {
+        if self.options.force || published.digest.is_none() || published.base() == before || !(empty || large) {
             return Ok(None);
         }
         // How many keys it has is not known of what is published, and is seldom asked.
@@ -562,7 +586,7 @@ impl Loader {
             self.sent.remove(key);
             // The change was stored, only its acknowledgement was lost: what came after it was meant to.
             if let Some(path) = self.only_file(key)
-                && self.files.get(&path).is_some_and(|file| file.digest == Some(digest))
+                && self.files.get(path.as_path()).is_some_and(|file| file.digest == Some(digest))
                 && let Some(observed) = self.dirty.get_mut(&path)
             {
                 *observed = false;
@@ -580,7 +604,7 @@ impl Loader {
         let key = candidate.key.clone();
         self.dirty.remove(&candidate.path);
         let Some(published) = self.published.get(&key) else { return };
-        let (revision, by) = (published.head, published.writer.clone());
+        let (revision, by) = (published.head, published.writer());
         match step {
             Step::Unchanged => {
                 self.drift.remove(&key);

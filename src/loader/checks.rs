@@ -148,7 +148,7 @@ impl Loader {
             let digest = candidate.document.digest();
             let (key, path) = (candidate.key.clone(), candidate.path.clone());
             // Saved again since, or gone: what it holds now has its own check.
-            if self.files.get(&path).is_none_or(|file| file.digest != Some(digest)) {
+            if self.files.get(path.as_path()).is_none_or(|file| file.digest != Some(digest)) {
                 continue;
             }
             match answer {

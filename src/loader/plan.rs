@@ -3,7 +3,8 @@
 use crate::document::Digest;
 use crate::kv::{Entry, Expect, Operation, Revision, Writer};
 
-/// What the bucket holds of one key, as far as a loader's decisions need it.
+/// What the bucket holds of one key, as far as a loader's decisions need it. There may be 100,000 of them, and nearly all
+/// were written by a loader: 64 bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Published {
     /// The newest revision.
@@ -12,10 +13,17 @@ pub struct Published {
     pub digest: Option<Digest>,
     /// How many they are.
     pub size: usize,
-    /// Who wrote it.
-    pub writer: Option<Writer>,
     /// Whether a loader wrote it from this same directory.
     pub ours: bool,
+    /// What there is to know where no loader wrote it.
+    pub foreign: Option<Box<Foreign>>,
+}
+
+/// A head that no loader wrote.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Foreign {
+    /// Who wrote it.
+    pub writer: Option<Writer>,
     /// What a loader wrote last among the retained revisions.
     pub base: Base,
     /// Digests that the rollback at the head took back.
@@ -38,29 +46,38 @@ impl Published {
     pub fn of_head(head: &Entry, source: &str) -> Published {
         let by_loader = head.provenance.writer == Some(Writer::Loader);
         let digest = (head.operation == Operation::Put).then(|| head.digest());
-        Published {
-            head: head.revision,
-            digest,
-            size: head.size,
-            writer: head.provenance.writer.clone(),
-            ours: by_loader && head.provenance.source.as_deref() == Some(source),
-            base: if by_loader { Base::Loader(digest) } else { Base::Unread },
-            withdrawn: Vec::new(),
-        }
+        let foreign = (!by_loader).then(|| {
+            Foreign { writer: head.provenance.writer.clone(), base: Base::Unread, withdrawn: Vec::new() }.into()
+        });
+        let ours = by_loader && head.provenance.source.as_deref() == Some(source);
+        Published { head: head.revision, digest, size: head.size, ours, foreign }
+    }
+
+    /// What a loader wrote last among the retained revisions.
+    pub fn base(&self) -> Base {
+        self.foreign.as_ref().map_or(Base::Loader(self.digest), |foreign| foreign.base)
+    }
+
+    /// Who wrote it.
+    pub fn writer(&self) -> Option<Writer> {
+        self.foreign.as_ref().map_or(Some(Writer::Loader), |foreign| foreign.writer.clone())
     }
 
     /// What all retained revisions tell, newest first; none where there are none.
     pub fn of_history(history: &[Entry], source: &str) -> Option<Published> {
         let head = history.first()?;
-        let base = history.iter().find(|entry| entry.provenance.writer == Some(Writer::Loader));
-        let base =
-            base.map_or(Base::None, |entry| Base::Loader((entry.operation == Operation::Put).then(|| entry.digest())));
-        // A rollback takes back what stands between itself and the revision whose bytes it brought back.
-        let withdrawn = head.provenance.rollback_of.map_or_else(Vec::new, |origin| {
-            let between = history.iter().skip(1).take_while(|entry| entry.revision > origin);
-            between.filter(|entry| entry.operation == Operation::Put).map(Entry::digest).collect()
-        });
-        Some(Published { base, withdrawn, ..Published::of_head(head, source) })
+        let mut published = Published::of_head(head, source);
+        if let Some(foreign) = &mut published.foreign {
+            let base = history.iter().find(|entry| entry.provenance.writer == Some(Writer::Loader));
+            foreign.base = base
+                .map_or(Base::None, |entry| Base::Loader((entry.operation == Operation::Put).then(|| entry.digest())));
+            // A rollback takes back what stands between itself and the revision whose bytes it brought back.
+            foreign.withdrawn = head.provenance.rollback_of.map_or_else(Vec::new, |origin| {
+                let between = history.iter().skip(1).take_while(|entry| entry.revision > origin);
+                between.filter(|entry| entry.operation == Operation::Put).map(Entry::digest).collect()
+            });
+        }
+        Some(published)
     }
 
     /// Whether it is what a loader wrote from this same directory, with this digest.
@@ -70,8 +87,7 @@ impl Published {
 
     /// The key as it is after this loader wrote `size` bytes with `digest`, or a tombstone, as revision `head`.
     pub fn by_us(head: Revision, digest: Option<Digest>, size: usize) -> Published {
-        let writer = Some(Writer::Loader);
-        Published { head, digest, size, writer, ours: true, base: Base::Loader(digest), withdrawn: Vec::new() }
+        Published { head, digest, size, ours: true, foreign: None }
     }
 }
 
@@ -97,11 +113,12 @@ pub fn decide(published: Option<&Published>, file: Digest, observed: bool, enfor
         return Step::Unchanged;
     }
     let publish = Step::Publish(Expect::At(key.head));
-    match key.base {
+    let withdrawn = key.foreign.as_ref().is_some_and(|foreign| foreign.withdrawn.contains(&file));
+    match key.base() {
         _ if observed => publish,
         Base::Unread => Step::Read,
         Base::Loader(base) if base != Some(file) => publish,
-        Base::Loader(_) | Base::None if enforce && !key.withdrawn.contains(&file) => publish,
+        Base::Loader(_) | Base::None if enforce && !withdrawn => publish,
         Base::Loader(_) | Base::None => Step::Drift,
     }
 }
@@ -121,8 +138,8 @@ mod tests {
 
     /// A key whose head is `head`, written by `writer`, and whose newest revision by a loader is `base`.
     fn key(head: Option<&str>, writer: Option<Writer>, base: Base) -> Published {
-        let digest = head.map(digest);
-        Published { head: Revision(7), digest, size: 0, writer, ours: false, base, withdrawn: Vec::new() }
+        let foreign = Foreign { writer, base, withdrawn: Vec::new() };
+        Published { head: Revision(7), digest: head.map(digest), size: 0, ours: false, foreign: Some(foreign.into()) }
     }
 
     #[test]
@@ -169,7 +186,7 @@ mod tests {
     fn what_a_rollback_took_back_is_not_put_back_even_when_enforced() {
         let bad = digest("bad");
         let mut key = key(Some("good"), Some(Writer::Rollback), Base::Loader(Some(bad)));
-        key.withdrawn = vec![bad];
+        key.foreign.as_mut().unwrap().withdrawn = vec![bad];
 
         assert_eq!(decide(Some(&key), bad, false, true), Step::Drift);
         assert_eq!(decide(Some(&key), digest("mended"), false, true), Step::Publish(Expect::At(Revision(7))));

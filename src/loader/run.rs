@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::checks::Checked;
 use super::{Event, Loader, LoaderError, Published, Step, Summary, after_schemas, decide};
-use crate::kv::{BucketError, Change, Changes, Entry, Key, Link, Pattern, Writer};
+use crate::kv::{BucketError, Change, Changes, Entry, Key, Link, Pattern};
 use crate::source::{Batch, Cause, Content};
 
 impl Loader {
@@ -31,7 +31,7 @@ impl Loader {
         } else {
             self.ensure().await?;
         }
-        self.sync().await?;
+        self.sync(None).await?;
         // A file that was being written, or is away, is dealt with when the source has told how that ends.
         let until = Instant::now() + Self::PATIENCE;
         loop {
@@ -106,7 +106,7 @@ impl Loader {
                 }
             }
             if connected && unsynced && due.is_none() {
-                match while_up(&link, &shutdown, self.sync()).await {
+                match while_up(&link, &shutdown, self.sync(changes.as_mut())).await {
                     None => {}
                     Some(Ok(())) => {
                         (unsynced, failures) = (false, 0);
@@ -128,9 +128,10 @@ impl Loader {
             }
             // Handled below, where the bucket's changes may be followed anew.
             let told = async {
-                match &mut changes {
-                    Some(changes) => changes.next().await,
-                    None => std::future::pending().await,
+                match (self.heard.pop_front(), &mut changes) {
+                    (Some(heard), _) => Some(heard),
+                    (None, Some(changes)) => changes.next().await,
+                    (None, None) => std::future::pending().await,
                 }
             };
             let happened = tokio::select! {
@@ -291,6 +292,19 @@ impl Loader {
         }
     }
 
+    /// Takes in what the bucket has told, without waiting: in a long sync that is an echo of each write, and what is
+    /// left with the connection takes its memory. What is about more than one key is kept for after the sync, and so is
+    /// all that comes later.
+    pub(super) async fn hear(&mut self, changes: &mut Changes) {
+        while self.heard.is_empty() {
+            match changes.take() {
+                Some(Change::Entry(entry)) => self.foreign(entry).await,
+                Some(other) => self.heard.push_back(other),
+                None => return,
+            }
+        }
+    }
+
     /// Takes note of what was stored in the bucket, and says where it is not what the directory holds.
     async fn foreign(&mut self, entry: Entry) {
         let key = entry.key.clone();
@@ -300,11 +314,10 @@ impl Loader {
         }
         let mut published = Published::of_head(&entry, &self.id);
         // What a loader wrote last is still that, unless a rollback asks for more of the history.
-        if let Some(known) = known
-            && published.writer != Some(Writer::Loader)
+        if let (Some(known), Some(foreign)) = (known, &mut published.foreign)
             && entry.provenance.rollback_of.is_none()
         {
-            published.base = known.base;
+            foreign.base = known.base();
         }
         self.published.insert(key.clone(), published);
         if let Some(described) = key.described()
@@ -314,7 +327,8 @@ impl Loader {
             self.look_again();
         }
         let Some(path) = self.only_file(&key) else { return };
-        let Some(digest) = self.files.get(&path).filter(|file| !file.refused).and_then(|file| file.digest) else {
+        let Some(digest) = self.files.get(path.as_path()).filter(|file| !file.refused).and_then(|file| file.digest)
+        else {
             return;
         };
         let mut step = decide(self.published.get(&key), digest, false, self.options.enforce);
@@ -331,7 +345,7 @@ impl Loader {
             }
             // Another loader's write is left to it: else two directories would overwrite each other without end.
             Step::Publish(_) | Step::Drift => {
-                let Some((revision, by)) = self.published.get(&key).map(|key| (key.head, key.writer.clone())) else {
+                let Some((revision, by)) = self.published.get(&key).map(|key| (key.head, key.writer())) else {
                     return;
                 };
                 if self.drift.insert(key.clone(), revision) != Some(revision) {

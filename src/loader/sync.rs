@@ -1,10 +1,13 @@
 //! Carrying out what is decided: one file, a change set, a whole directory.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::{Candidate, Event, Loader, Published, Step, after_schemas, may_prune};
-use crate::kv::{BucketError, Bulk, ChangeSet, Entry, Expect, Key, Pattern, Provenance, PublishError, Write, Writer};
+use crate::kv::{
+    BucketError, Bulk, ChangeSet, Changes, Entry, Expect, Key, Pattern, Provenance, PublishError, Write, Writer,
+};
 use crate::source::Content;
 
 impl Loader {
@@ -18,14 +21,19 @@ impl Loader {
     /// # Errors
     /// [`BucketError`] where the bucket cannot be read; nothing was written then. Single writes that fail are left in
     /// `dirty`.
-    pub(super) async fn sync(&mut self) -> Result<(), BucketError> {
-        self.read_bucket().await?;
+    pub(super) async fn sync(&mut self, mut changes: Option<&mut Changes>) -> Result<(), BucketError> {
         let mut paths = self.source.paths();
+        self.read_bucket(paths.len()).await?;
         paths.sort_by_key(|path| after_schemas(path));
         self.tell(Event::Syncing { files: paths.len() });
         // All claims first: of two files with one key neither may be published because it came first.
+        // At once: a table that grows leaves what it grew out of behind.
+        self.files.reserve(paths.len().saturating_sub(self.files.len()));
+        self.claims.reserve(paths.len().saturating_sub(self.claims.len()));
         for path in &paths {
-            self.claim(path);
+            if !self.files.contains_key(path) {
+                self.note(path.clone());
+            }
         }
         let mut bulk = self.bucket.bulk(self.atomic);
         let mut raced = Vec::new();
@@ -34,6 +42,9 @@ impl Loader {
             let observed = self.dirty.get(&**path).copied().unwrap_or(false);
             if let Some(candidate) = self.read_candidate(path, observed) {
                 self.sync_one(candidate, &mut bulk, &mut raced).await?;
+            }
+            if let Some(changes) = &mut changes {
+                self.hear(changes).await;
             }
             while self.checks.is_full() {
                 self.sync_checked(&mut bulk, &mut raced).await?;
@@ -84,8 +95,9 @@ impl Loader {
         Ok(())
     }
 
-    async fn read_bucket(&mut self) -> Result<(), BucketError> {
-        let (id, mut published) = (self.id.clone(), std::collections::HashMap::new());
+    /// Reads what the bucket holds, which is about as much as there are `files`.
+    async fn read_bucket(&mut self, files: usize) -> Result<(), BucketError> {
+        let (id, mut published) = (self.id.clone(), HashMap::with_capacity(files));
         let mut schemas = Vec::new();
         let pattern = Pattern::all();
         let read = self.bucket.each_head(&pattern, true, |entry: Entry| {
@@ -279,7 +291,7 @@ impl Loader {
             if !self.is_connected() {
                 return;
             }
-            let key = self.files.get(&path).and_then(|file| file.key.clone());
+            let key = self.files.get(path.as_path()).and_then(|file| file.key.clone());
             // What was known of the key led to the failure, or is old by now.
             if let Some(key) = key {
                 if let Err(error) = self.read_key(&key).await {
@@ -299,7 +311,7 @@ impl Loader {
     pub(super) fn look_again(&mut self) -> Vec<(PathBuf, bool)> {
         let mut again = Vec::new();
         for path in std::mem::take(&mut self.unjudged) {
-            let observed = self.files.get(&path).is_some_and(|file| file.refused && file.refused_change);
+            let observed = self.files.get(path.as_path()).is_some_and(|file| file.refused && file.refused_change);
             again.push((path.clone(), *self.dirty.entry(path).or_insert(observed)));
         }
         again
