@@ -78,6 +78,31 @@ pub(super) fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
+/// Whether changes to what is at `path` are made by this machine, so that its kernel knows of them. On network file
+/// systems, and in a virtual machine's shared folders, others make them.
+#[cfg(target_os = "linux")]
+pub(super) fn is_local(path: &Path) -> bool {
+    // statfs(2): ext, XFS, Btrfs, F2FS, ZFS, bcachefs, overlayfs, tmpfs, ramfs.
+    const LOCAL: [u64; 9] = [
+        0xef53,
+        0x5846_5342,
+        0x9123_683e,
+        0xf2f5_2010,
+        0x2fc1_2fc1,
+        0xca45_1a4e,
+        0x794c_7630,
+        0x0102_1994,
+        0x8584_58f6,
+    ];
+    rustix::fs::statfs(path).is_ok_and(|about| LOCAL.contains(&u64::from(about.f_type as u32)))
+}
+
+/// Elsewhere nothing is known of that.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn is_local(_: &Path) -> bool {
+    false
+}
+
 /// Dot files and dot directories, `..data` of Kubernetes among them.
 pub(super) fn is_hidden(name: &OsStr) -> bool {
     name.as_encoded_bytes().first() == Some(&b'.')

@@ -14,7 +14,7 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 use tokio::time::timeout;
 
-use super::{Batch, Content, Options, Source, Trouble};
+use super::{Batch, Content, Options, Source, Trouble, pause};
 
 fn wanted(name: &str) -> bool {
     name.ends_with(".toml")
@@ -234,6 +234,34 @@ async fn a_stalled_reader_of_the_queue_misses_nothing() {
     let path = it.path("a.toml");
     it.source.tree.events.stalled(|| (1..20_000).for_each(|n| fs::write(&path, n.to_string()).unwrap()));
     it.holds("a.toml", "19999").await;
+}
+
+#[test]
+fn where_the_kernel_tells_of_everything_a_sweep_rests_for_four_hundred_times_its_length() {
+    let [poll, second] = [30, 1].map(Duration::from_secs);
+
+    assert_eq!(pause(poll, second / 100, true), poll);
+    assert_eq!(pause(poll, second, true), second * 400);
+    assert_eq!(pause(poll, second, false), poll);
+    assert_eq!(pause(poll, second * 3600, true), second * 600);
+    assert_eq!(pause(second * 3600, second, true), second * 3600);
+}
+
+#[tokio::test]
+async fn the_kernel_is_relied_on_until_a_sweep_finds_what_it_did_not_tell() {
+    let mut watched = Watched::new(|dir| fs::write(dir.join("a.toml"), "1").unwrap());
+    watched.source.poll = Duration::from_millis(50);
+    watched.write("a.toml", "2");
+    watched.holds("a.toml", "2").await;
+    assert!(watched.source.tree.is_told_of());
+
+    let real = watched.dir.path().canonicalize().unwrap();
+    watched.source.tree.events.unwatch(&real);
+    watched.source.start_sweep(tokio::time::Instant::now());
+    watched.write("a.toml", "3");
+    watched.holds("a.toml", "3").await;
+
+    assert!(!watched.source.tree.is_told_of());
 }
 
 #[tokio::test]

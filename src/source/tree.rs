@@ -12,8 +12,10 @@ use std::{
     time::SystemTime,
 };
 
+use tokio::time::Instant;
+
 use super::{
-    Cause,
+    Cause, DOUBT,
     disk::{self, Fingerprint, Hop, Id, Read, Visit, is_absent, is_hidden},
     events::{ArmError, Events, Seen},
     pending::{Pending, STILL, Wait},
@@ -130,6 +132,8 @@ pub(super) struct Tree {
     watches: BTreeMap<PathBuf, Watch>,
     ready: BTreeMap<Arc<Path>, Ready>,
     stamp: u32,
+    /// When a sweep last found what the kernel had not told.
+    missed: Option<Instant>,
 }
 
 /// All entries at and under a path; component-wise order keeps them together.
@@ -144,7 +148,7 @@ impl Tree {
         let events = Events::new(wanted);
         let mut troubles = Troubles::default();
         if let Some(reason) = events.refusal() {
-            let reason = format!("{reason} (see `sysctl fs.inotify.max_user_instances`)");
+            let reason = format!("{reason} (raise the limit with `sysctl fs.inotify.max_user_instances=1024`)");
             troubles.raise(Trouble::Unwatched { path: root.clone(), reason });
         }
         Tree {
@@ -159,6 +163,7 @@ impl Tree {
             watches: BTreeMap::new(),
             ready: BTreeMap::new(),
             stamp: 0,
+            missed: None,
         }
     }
 
@@ -568,6 +573,14 @@ impl Tree {
     }
 
     // --- the sweep ---
+
+    /// Whether the kernel can be relied on to tell of what changes: all is watched, on a file system of this machine, and
+    /// no sweep has found anything lately that was not told.
+    pub(super) fn is_told_of(&self) -> bool {
+        self.watches.values().all(|watch| watch.armed)
+            && self.missed.is_none_or(|at| at.elapsed() >= DOUBT)
+            && self.real_root().is_some_and(disk::is_local)
+    }
 
     /// Begins a listing by others, unless the directory is missing. Everything met from now on carries the returned
     /// stamp or a later one.

@@ -10,7 +10,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::feed;
-use crate::support::{Cluster, DEADLINE, Daemon, Server, VERSIONS, bucket, confhot, eventually, shared};
+use crate::support::{CONFHOT, Cluster, DEADLINE, Daemon, Server, VERSIONS, bucket, confhot, eventually, shared};
 
 /// A directory and the bucket that is to hold what it holds.
 struct Scene {
@@ -710,4 +710,55 @@ fn once_waits_for_a_save_that_is_under_way() {
     assert_eq!(code, 0, "{events:#?}");
     let value = scene.value("a").expect("published");
     assert!(value.contains("end = "), "{value:?}");
+}
+
+/// A loader where the kernel allows only so much of inotify: the limits of a user namespace of its own. None where this
+/// machine lets nobody make one (user_namespaces(7)).
+fn limited(scene: &Scene, limit: &str, most: u32) -> Option<Daemon> {
+    let mut probe = Command::new("unshare");
+    if !probe.args(["--user", "--map-root-user", "true"]).status().is_ok_and(|status| status.success()) {
+        eprintln!("NOT tested: there are no user namespaces here");
+        return None;
+    }
+    let lower = format!("echo {most} > /proc/sys/user/{limit} && exec \"$@\"");
+    let wrap = ["--user", "--map-root-user", "sh", "-c", &lower, "sh", CONFHOT].map(str::to_owned);
+    let mut loader = Daemon::program("unshare", wrap.into_iter().chain(scene.args(&["--poll", "300ms"])), |_| {});
+    loader.event("ready");
+    Some(loader)
+}
+
+#[test]
+fn without_inotify_watches_one_line_names_the_remedy_and_the_sweep_finds_what_changes() {
+    let scene = Scene::new();
+    for n in 0..10 {
+        scene.save(&format!("d{n}/a.toml"), "x = 1");
+    }
+    let Some(loader) = limited(&scene, "max_inotify_watches", 5) else { return };
+
+    for n in 0..10 {
+        scene.save(&format!("d{n}/a.toml"), "x = 2");
+        scene.save(&format!("d{n}/b.toml"), "x = 3");
+    }
+    for n in 0..10 {
+        scene.holds(&format!("d{n}.a"), "x = 2");
+        scene.holds(&format!("d{n}.b"), "x = 3");
+    }
+
+    let stderr = loader.stderr();
+    assert_eq!(stderr.lines().filter(|line| line.contains("inotify")).count(), 1, "{stderr}");
+    assert!(stderr.contains("`sysctl fs.inotify.max_user_watches="), "{stderr}");
+}
+
+#[test]
+fn without_an_inotify_instance_one_line_names_the_remedy_and_the_sweep_finds_what_changes() {
+    let scene = Scene::new();
+    scene.save("a.toml", "x = 1");
+    let Some(loader) = limited(&scene, "max_inotify_instances", 0) else { return };
+
+    scene.save("a.toml", "x = 2");
+    scene.holds("a", "x = 2");
+
+    let stderr = loader.stderr();
+    assert_eq!(stderr.lines().filter(|line| line.contains("inotify")).count(), 1, "{stderr}");
+    assert!(stderr.contains("`sysctl fs.inotify.max_user_instances="), "{stderr}");
 }

@@ -142,6 +142,10 @@ impl Tree {
         let mut changes = Vec::with_capacity(keys.len());
         for key in keys {
             let Some(Ready { told, read: Some(read), .. }) = self.ready.remove(&key) else { continue };
+            let known = self.print(&key);
+            if cause == Cause::Sweep && !matches!(&read, Read::Bytes(_, print) if known == Some(*print)) {
+                self.missed = Some(Instant::now());
+            }
             if let Some(content) = self.remember(&key, read) {
                 changes.push(Change { path: key.to_path_buf(), content, seen: told.seen });
             }

@@ -33,7 +33,16 @@ impl Daemon {
 
     /// As [`start`](Self::start), with a change of the command: its environment, its directory.
     pub(crate) fn with(args: impl IntoIterator<Item = impl AsRef<OsStr>>, change: impl FnOnce(&mut Command)) -> Self {
-        let mut command = child::guarded(Some(Path::new(CONFHOT)), CONFHOT);
+        Self::program(CONFHOT, args, change)
+    }
+
+    /// As [`with`](Self::with), by way of another program that becomes confhot.
+    pub(crate) fn program(
+        program: &str,
+        args: impl IntoIterator<Item = impl AsRef<OsStr>>,
+        change: impl FnOnce(&mut Command),
+    ) -> Self {
+        let mut command = child::guarded(Some(Path::new(CONFHOT)), program);
         clean(&mut command);
         command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         change(&mut command);
