@@ -95,6 +95,10 @@ generated: generate
 bench *args:
     cargo bench --bench e2e -- {{ args }}
 
+# What it costs to know who runs what, with 1,000 instances
+bench-status *args:
+    cargo bench --bench status -- {{ args }}
+
 # Everything that CI does
 ci:
     .ci/run

@@ -27,11 +27,11 @@ use super::{
 use crate::document::Digest;
 
 /// An instance tells again what it told before, at the latest after this.
-const BEAT: Duration = Duration::from_secs(3);
+const BEAT: Duration = Duration::from_secs(4);
 
 /// A record is gone when its instance has not written it anew for this long: longer than ten seconds and a beat, so that
 /// a process which was frozen for ten counts as live, and short enough for a dead one to be gone within fifteen.
-const AGE: Duration = Duration::from_millis(13_500);
+const AGE: Duration = Duration::from_millis(14_250);
 
 /// Instances that were cut off have told again within this where nothing else is in their way: what
 /// [`super::Connection`]'s reconnects take at most, or a beat, and a moment.
@@ -514,9 +514,10 @@ struct Teller {
 }
 
 impl Teller {
-    /// In these beats, and then in every fifth, an instance reads its record before it writes it: what another process
-    /// wrote there since the last beat was written by a twin.
+    /// In these beats, and then about once a minute, an instance reads its record before it writes it: what another
+    /// process wrote there since the last beat was written by a twin.
     const LOOK: [u32; 2] = [1, 2];
+    const LOOK_AGAIN: u32 = 16;
 
     async fn run(mut self) {
         let mut link = self.bucket.connection().link();
@@ -537,13 +538,13 @@ impl Teller {
                 () = sleep_until(due), if now.up => false,
             };
             if !changed {
-                if self.twin > 0 || Self::LOOK.contains(&beats) || beats % 5 == 4 {
+                if self.twin > 0 || Self::LOOK.contains(&beats) || beats > 0 && beats.is_multiple_of(Self::LOOK_AGAIN) {
                     self.look_for_twin().await;
                 }
                 beats = beats.saturating_add(1);
             }
             self.publish(connected).await;
-            due = Instant::now() + BEAT - Duration::from_millis(random_below(BEAT.as_millis() as u64 / 6));
+            due = Instant::now() + BEAT - Duration::from_millis(random_below(BEAT.as_millis() as u64 / 8));
         }
     }
 
