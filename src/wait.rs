@@ -3,6 +3,8 @@
 //! A yes is only said when every one of them said so itself, and when none of them can be missing among those that are
 //! known, as some may be shortly after a restart of the server. What is heard live makes it quick; the records that the
 //! server keeps ([`Bucket::statuses`]) are read again at a slow pace, so that nothing hangs on a message that was lost.
+//!
+//! Whom the server forgot in a restart, and who died before it was back, was live and cannot be known of.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;

@@ -87,7 +87,8 @@ struct Known {
     applied: Arc<Mutex<Vec<(Revision, Instant)>>>,
     /// When it died, by the clock that the server has too.
     died: Option<Timestamp>,
-    left: bool,
+    /// Whether nobody could know of it any more: it said goodbye, or died before it was back after a restart of the server.
+    forgotten: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -196,14 +197,18 @@ impl World {
             }
             Fault::Die(n) => {
                 if let Some(Runs { live, .. }) = self.runs.remove(&n) {
+                    let read = tokio::time::timeout(Duration::from_secs(1), self.bucket.statuses(None)).await;
+                    let statuses = read.map_or(Vec::new(), |read| read.map_or(Vec::new(), |(statuses, _)| statuses));
                     drop(live);
+                    let known = self.known.get_mut(&n).unwrap();
+                    known.forgotten = !statuses.iter().any(|status| status.instance.id == format!("i{n}"));
                     // After it is dead: what was stored later never met it.
-                    self.known.get_mut(&n).unwrap().died = Some(Timestamp::now());
+                    known.died = Some(Timestamp::now());
                 }
             }
             Fault::Leave(n) => {
                 if let Some(Runs { live, .. }) = self.runs.remove(&n) {
-                    self.known.get_mut(&n).unwrap().left = true;
+                    self.known.get_mut(&n).unwrap().forgotten = true;
                     live.close().await;
                 }
             }
@@ -233,7 +238,7 @@ async fn run(seed: u64) -> Result<i32, String> {
     for _ in 0..plan.instances {
         let n = world.join().await;
         let applied = world.runs[&n].applied.clone();
-        world.known.insert(n, Known { applied, died: None, left: false });
+        world.known.insert(n, Known { applied, died: None, forgotten: false });
     }
     for n in 0..plan.instances {
         wait_applied(&world.bucket, &k, &format!("i{n}"), first).await;
@@ -270,7 +275,7 @@ async fn run(seed: u64) -> Result<i32, String> {
             let stored = world.bucket.revision(&k, revision).await.map_err(|error| format!("{error}: {told}"))?;
             let stored = stored.ok_or(format!("it is not stored: {told}"))?.created;
             for (n, known) in &world.known {
-                let was_live = !known.left && known.died.is_none_or(|died| died > stored);
+                let was_live = !known.forgotten && known.died.is_none_or(|died| died > stored);
                 let applied = known.applied.lock().unwrap();
                 if was_live && !applied.iter().any(|(it, at)| *it == revision && *at <= answered) {
                     return Err(format!("a wrong yes: i{n} had not applied it, but {applied:?}: {told}"));
