@@ -37,6 +37,13 @@ const AGE: Duration = Duration::from_millis(14_250);
 /// [`super::Connection`]'s reconnects take at most, or a beat, and a moment.
 pub(crate) const RETURN: Duration = Duration::from_secs(6);
 
+/// Instances that were there when the bucket was made have told within this: a beat, and a moment. There was nothing that
+/// could have been forgotten.
+const FIRST: Duration = BEAT.saturating_add(Duration::from_millis(500));
+
+/// A bucket of records that was made so soon after the bucket itself was made with it, and holds all since.
+const WITH_IT: Duration = Duration::from_secs(2);
+
 /// Who has not told again so long after the server forgot it is not live any more, no less than where it forgot nothing.
 pub(crate) const FORGOTTEN: Duration = AGE.saturating_sub(BEAT);
 
@@ -343,13 +350,19 @@ impl Bucket {
             Err(BucketError::Missing(_)) => match self.info().await {
                 Ok(info) => self.ensure_status(info.config.num_replicas).await,
                 // Made with the bucket itself.
-                Err(BucketError::Missing(_)) => Ok(()),
+                Err(BucketError::Missing(_)) => return Ok(FIRST),
                 Err(error) => Err(error),
             },
             Ok(None) => bucket.mark().await,
             Ok(Some(mark)) => {
                 let age = bucket.server_time().await?.duration_since(mark.created);
-                return Ok(FORGOTTEN.saturating_sub(Duration::try_from(age).unwrap_or_default()));
+                let age = Duration::try_from(age).unwrap_or_default();
+                // A restart of the server forgets the mark as well: one that is as old as the bucket forgot nothing.
+                let of_old = age >= FORGOTTEN || {
+                    let made: Timestamp = self.info().await?.created.parse().map_err(BucketError::transport)?;
+                    Duration::try_from(mark.created.duration_since(made)).unwrap_or_default() < WITH_IT
+                };
+                return Ok(if of_old { FIRST } else { FORGOTTEN }.saturating_sub(age));
             }
             Err(error) => Err(error),
         };
