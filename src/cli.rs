@@ -16,8 +16,8 @@ use confhot::kv::{Connect, Credentials};
 use jiff::SignedDuration;
 
 use crate::commands::{
-    completions, delete, demo_edit, dev, diff, export, get, history, journal, keys, loader, man, put, rollback, serve,
-    status, validate, watch,
+    acl, completions, delete, demo_edit, dev, diff, export, get, history, journal, keys, loader, man, put, rollback,
+    serve, status, validate, watch,
 };
 use context::Context;
 
@@ -76,6 +76,7 @@ pub(crate) enum Verb {
     Status(status::Args),
     Validate(validate::Args),
     DemoEdit(demo_edit::Args),
+    Acl(acl::Args),
     Completions(completions::Args),
     Man(man::Args),
 }
@@ -324,7 +325,7 @@ impl Global {
 }
 
 /// Whether `text` can begin subjects.
-fn is_subject(text: &str) -> bool {
+pub(crate) fn is_subject(text: &str) -> bool {
     let token = |token: &str| !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
     text.split('.').all(token) && !text.contains(['*', '>'])
 }

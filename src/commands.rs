@@ -1,5 +1,6 @@
 //! The verbs, one module each, and what they share: the session, the outcome, and what an error means to a person.
 
+pub(crate) mod acl;
 mod check;
 pub(crate) mod completions;
 pub(crate) mod delete;
@@ -84,6 +85,7 @@ pub(crate) async fn run(session: &Session, verb: Verb) -> anyhow::Result<Outcome
         Verb::Status(args) => status::run(session, args).await,
         Verb::Validate(args) => validate::run(session, args).await,
         Verb::DemoEdit(args) => demo_edit::run(session, args).await,
+        Verb::Acl(args) => acl::run(session, &args),
         Verb::Completions(args) => completions::run(session, &args),
         Verb::Man(args) => man::run(session, &args),
     }

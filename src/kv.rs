@@ -12,6 +12,7 @@ mod denied;
 mod entry;
 mod journal;
 mod past;
+mod permissions;
 mod publish;
 mod read;
 pub mod rollback;
@@ -34,6 +35,7 @@ pub use credentials::{Credentials, inbox_prefix};
 pub use entry::{ChangeSet, Entry, InvalidKey, Key, Operation, Position, Provenance, Revision, Writer};
 pub use journal::{Journal, JournalLimits, JournalState};
 pub use past::{Past, PastError};
+pub use permissions::{Permissions, Role};
 pub use publish::{Bulk, Expect, PublishError, Published, Write};
 pub use read::Pattern;
 pub use status::{Announcer, Heard, Instance, Refused, Report, Standing, Status, Statuses, settling, token};
@@ -186,7 +188,7 @@ mod code {
 
 impl Bucket {
     fn new(connection: Connection, name: &str) -> Result<Bucket, BucketError> {
-        if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_')) {
+        if !is_bucket(name) {
             return Err(BucketError::InvalidName(name.escape_debug().to_string()));
         }
         Ok(Bucket::named(connection, name.to_owned()))
@@ -430,6 +432,11 @@ impl Bucket {
         let _: serde_json::Value = self.api(format!("STREAM.DELETE.{}", self.0.stream), Vec::new()).await?;
         Ok(())
     }
+}
+
+/// Whether a bucket can be called `name`.
+fn is_bucket(name: &str) -> bool {
+    !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
 }
 
 /// A random number from 0 to `limit`, `limit` not included; 0 where the system gives no randomness.

@@ -99,7 +99,16 @@ impl Line {
 #[derive(Debug, Clone, Copy)]
 struct Head {
     revision: Revision,
-    deleted: bool,
+    what: What,
+}
+
+/// What is known of a head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum What {
+    Document,
+    Tombstone,
+    /// Only that an instance knows it.
+    Told,
 }
 
 /// How an instance stands to the head, which is what counts: it may not have heard of it yet.
@@ -110,17 +119,26 @@ fn standing(status: &Status, head: Option<&Head>) -> Standing {
         return report.state;
     }
     // The heads were read first, so that an instance may be past one by now. One whose key was deleted keeps its value.
-    let known = if head.deleted { report.newest } else { report.revision };
+    let known = match head.what {
+        What::Document => report.revision,
+        What::Tombstone => report.newest,
+        What::Told if report.newest >= Some(head.revision) => return report.state,
+        What::Told => return Standing::Behind,
+    };
     if known.is_some_and(|known| known >= head.revision) { Standing::Applied } else { Standing::Behind }
 }
 
 pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome> {
     let bucket = session.bucket().await?;
     let key = args.key.as_ref();
-    // Whoever mistypes the bucket's name wants to hear of it.
-    bucket.describe().await?;
+    // Whoever mistypes the bucket's name wants to hear of it. Who may see the records only is served by them.
+    let heads = match bucket.describe().await {
+        Ok(_) => true,
+        Err(BucketError::Denied(_)) => false,
+        Err(error) => return Err(error.into()),
+    };
     let out = &session.out;
-    let (lines, now, settle) = read(&bucket, key).await?;
+    let (lines, now, settle) = read(&bucket, key, heads).await?;
     if settle.is_some() {
         out.note("the server was restarted a moment ago: instances may still be on their way back");
     }
@@ -133,21 +151,32 @@ pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome
         show(out, &lines, now)?;
         return Ok(outcome(&lines));
     }
-    follow(session, &bucket, key, lines, now).await
+    follow(session, &bucket, key, heads, (lines, now)).await
 }
 
-/// The live instances, the newest problem first, and the time by the server's clock.
-async fn read(bucket: &Bucket, key: Option<&Key>) -> Result<(Vec<Line>, Timestamp, Option<Duration>), BucketError> {
+/// The live instances, the newest problem first, and the time by the server's clock. Without `may_read`, the newest
+/// revision that an instance knows counts as the head.
+async fn read(
+    bucket: &Bucket,
+    key: Option<&Key>,
+    may_read: bool,
+) -> Result<(Vec<Line>, Timestamp, Option<Duration>), BucketError> {
     let mut heads = HashMap::new();
     let mut note = |entry: &Entry| {
-        let head = Head { revision: entry.revision, deleted: entry.operation == Operation::Delete };
-        heads.insert(entry.key.clone(), head);
+        let what = if entry.operation == Operation::Delete { What::Tombstone } else { What::Document };
+        heads.insert(entry.key.clone(), Head { revision: entry.revision, what });
     };
     match key {
+        _ if !may_read => {}
         Some(key) => bucket.head(key).await?.iter().for_each(&mut note),
         None => bucket.each_head(&Pattern::all(), false, |entry| note(&entry)).await?,
     }
     let (statuses, now) = bucket.statuses(key).await?;
+    for status in statuses.iter().filter(|_| !may_read) {
+        let Some(revision) = status.report.newest else { continue };
+        let head = heads.entry(status.key.clone()).or_insert(Head { revision, what: What::Told });
+        head.revision = head.revision.max(revision);
+    }
     let settle = settling(&statuses, now);
     let mut lines: Vec<_> = statuses
         .into_iter()
@@ -213,8 +242,8 @@ async fn follow(
     session: &Session,
     bucket: &Bucket,
     key: Option<&Key>,
-    mut lines: Vec<Line>,
-    mut now: Timestamp,
+    heads: bool,
+    (mut lines, mut now): (Vec<Line>, Timestamp),
 ) -> anyhow::Result<Outcome> {
     const PACE: Duration = Duration::from_secs(1);
     let out = &session.out;
@@ -247,7 +276,7 @@ async fn follow(
             () = news => tokio::time::sleep(Duration::from_millis(50)).await,
             () = tokio::time::sleep(PACE) => {}
         }
-        let read = match read(bucket, key).await {
+        let read = match read(bucket, key, heads).await {
             Ok((read, at, _)) => {
                 (trouble, now) = (false, at);
                 read
@@ -317,21 +346,27 @@ mod tests {
 
     #[test]
     fn what_counts_is_the_head_and_not_what_an_instance_takes_for_the_newest() {
-        let head = |revision, deleted| Some(Head { revision: Revision(revision), deleted });
+        let head = |revision, what| Some(Head { revision: Revision(revision), what });
         let stands = |status: &Status, head: Option<Head>| standing(status, head.as_ref());
 
         let fine = status(7, 7, None, Standing::Applied);
-        assert_eq!(stands(&fine, head(7, false)), Standing::Applied);
-        assert_eq!(stands(&fine, head(8, false)), Standing::Behind);
-        assert_eq!(stands(&fine, head(6, false)), Standing::Applied);
-        assert_eq!(stands(&fine, head(8, true)), Standing::Behind);
-        assert_eq!(stands(&status(7, 8, None, Standing::Applied), head(8, true)), Standing::Applied);
+        assert_eq!(stands(&fine, head(7, What::Document)), Standing::Applied);
+        assert_eq!(stands(&fine, head(8, What::Document)), Standing::Behind);
+        assert_eq!(stands(&fine, head(6, What::Document)), Standing::Applied);
+        assert_eq!(stands(&fine, head(8, What::Tombstone)), Standing::Behind);
+        assert_eq!(stands(&status(7, 8, None, Standing::Applied), head(8, What::Tombstone)), Standing::Applied);
         assert_eq!(stands(&fine, None), Standing::Applied);
 
         let rejected = status(6, 7, Some(7), Standing::Rejected);
-        assert_eq!(stands(&rejected, head(7, false)), Standing::Rejected);
-        assert_eq!(stands(&rejected, head(8, false)), Standing::Behind);
-        assert_eq!(stands(&status(6, 7, Some(7), Standing::Behind), head(7, false)), Standing::Behind);
+        assert_eq!(stands(&rejected, head(7, What::Document)), Standing::Rejected);
+        assert_eq!(stands(&rejected, head(8, What::Document)), Standing::Behind);
+        assert_eq!(stands(&status(6, 7, Some(7), Standing::Behind), head(7, What::Document)), Standing::Behind);
+
+        // Where only the records may be read.
+        assert_eq!(stands(&fine, head(8, What::Told)), Standing::Behind);
+        assert_eq!(stands(&fine, head(7, What::Told)), Standing::Applied);
+        assert_eq!(stands(&status(6, 7, None, Standing::Behind), head(7, What::Told)), Standing::Behind);
+        assert_eq!(stands(&rejected, head(7, What::Told)), Standing::Rejected);
     }
 
     #[test]

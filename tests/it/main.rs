@@ -2,6 +2,7 @@
 //! tests share a server.
 #![allow(clippy::unwrap_used)]
 
+mod acl;
 mod compose;
 mod concept;
 mod database;

@@ -302,7 +302,6 @@ fn rights(bucket: &str, key: &str, instance: &str) -> (Vec<String>, Vec<String>)
     let publish = vec![
         format!("$JS.API.DIRECT.GET.KV_{bucket}.$KV.{bucket}.{key}"),
         format!("$JS.API.CONSUMER.CREATE.KV_{bucket}.*.$KV.{bucket}.{key}"),
-        format!("$JS.API.CONSUMER.DELETE.KV_{bucket}.*"),
         format!("$KV.{bucket}_status.{key}.{instance}"),
         format!("$JS.API.DIRECT.GET.KV_{bucket}_status.$KV.{bucket}_status.{key}.{instance}"),
     ];

@@ -21,27 +21,27 @@ const NEWEST: &str = VERSIONS[VERSIONS.len() - 1];
 
 /// How a client of a test comes in.
 #[derive(Clone, Default)]
-struct Way {
+pub(crate) struct Way {
     args: Vec<OsString>,
     env: Vec<(&'static str, OsString)>,
 }
 
 impl Way {
-    fn to(url: &str) -> Way {
+    pub(crate) fn to(url: &str) -> Way {
         Way::default().arg("--server").arg(url)
     }
 
-    fn arg(mut self, arg: impl Into<OsString>) -> Way {
+    pub(crate) fn arg(mut self, arg: impl Into<OsString>) -> Way {
         self.args.push(arg.into());
         self
     }
 
-    fn env(mut self, name: &'static str, value: impl Into<OsString>) -> Way {
+    pub(crate) fn env(mut self, name: &'static str, value: impl Into<OsString>) -> Way {
         self.env.push((name, value.into()));
         self
     }
 
-    fn run(&self, args: &[&str], stdin: &str) -> (i32, String, String) {
+    pub(crate) fn run(&self, args: &[&str], stdin: &str) -> (i32, String, String) {
         let mut command = confhot();
         command.args(args).args(&self.args).envs(self.env.iter().cloned()).write_stdin(stdin.to_owned());
         let output = command.output().unwrap();
@@ -50,13 +50,13 @@ impl Way {
     }
 
     #[track_caller]
-    fn ok(&self, args: &[&str], stdin: &str) -> String {
+    pub(crate) fn ok(&self, args: &[&str], stdin: &str) -> String {
         let (code, stdout, stderr) = self.run(args, stdin);
         assert_eq!(code, 0, "{args:?}: {stderr}");
         stdout
     }
 
-    fn daemon(&self, args: &[&str]) -> Daemon {
+    pub(crate) fn daemon(&self, args: &[&str]) -> Daemon {
         let args = args.iter().map(OsString::from).chain(["--format".into(), "json".into()]);
         Daemon::with(args.chain(self.args.iter().cloned()), |command| {
             command.envs(self.env.iter().cloned());
@@ -176,13 +176,13 @@ fn jwt(issuer: &KeyPair, subject: &KeyPair, name: &str, nats: Value, expires: Op
 }
 
 /// An operator with an account in which JetStream is on.
-struct Operator {
-    account: KeyPair,
-    extra: String,
+pub(crate) struct Operator {
+    pub(crate) account: KeyPair,
+    pub(crate) extra: String,
 }
 
 impl Operator {
-    fn new() -> Operator {
+    pub(crate) fn new() -> Operator {
         let (operator, account, system) = (KeyPair::new_operator(), KeyPair::new_account(), KeyPair::new_account());
         let limits = |jetstream: i64| {
             json!({ "type": "account", "version": 2, "limits": {
@@ -203,11 +203,22 @@ impl Operator {
         Operator { account, extra }
     }
 
-    /// A `.creds` file of a user of the account that `by` speaks for.
+    /// A `.creds` file of a user of the account that `by` speaks for, who may subscribe its own inboxes.
     fn creds(by: &KeyPair, name: &str, expires: Option<i64>) -> String {
+        let subscribe = json!({ "allow": [format!("_INBOX_{name}.>"), "confhot.live.>"] });
+        Operator::creds_with(by, name, &json!({}), &subscribe, expires)
+    }
+
+    pub(crate) fn creds_with(
+        by: &KeyPair,
+        name: &str,
+        publish: &Value,
+        subscribe: &Value,
+        expires: Option<i64>,
+    ) -> String {
         let user = KeyPair::new_user();
-        let nats = json!({ "type": "user", "version": 2, "subs": -1, "data": -1, "payload": -1, "pub": {},
-                           "sub": { "allow": [format!("_INBOX_{name}.>"), "confhot.live.>"] } });
+        let nats = json!({ "type": "user", "version": 2, "subs": -1, "data": -1, "payload": -1, "pub": publish,
+                           "sub": subscribe });
         format!(
             "-----BEGIN NATS USER JWT-----\n{}\n------END NATS USER JWT------\n\n\
              ************************* IMPORTANT *************************\n\
@@ -370,20 +381,26 @@ fn contexts_of_the_nats_cli_are_followed_the_selected_one_too() {
     assert!(code == 2 && stderr.contains("`whole`"), "{stderr}");
 }
 
-#[test]
-fn a_bucket_beyond_a_leaf_node_is_reached_by_its_domain() {
+/// A server in the domain `hub`, and a leaf node of it in the domain `edge`, with more in its configuration.
+pub(crate) fn hub_and_edge(more: &str) -> (Server, Server) {
     let port = confhot::server::free_port().unwrap();
     let with_domain = |domain: &str, leafnodes: String| {
         Server::with(NEWEST, |settings| {
-            let store = settings.data_dir.display().to_string();
-            settings.extra = format!(
-                "server_name: {domain}\njetstream {{ store_dir: \"{store}\", domain: {domain} }}\nleafnodes {{ {leafnodes} }}"
-            );
+            let store = settings.data_dir.display();
+            settings.extra =
+                format!("server_name: {domain}\njetstream {{ store_dir: \"{store}\", domain: {domain} }}\n{leafnodes}");
         })
     };
-    let hub = with_domain("hub", format!("listen: \"127.0.0.1:{port}\""));
-    let edge = with_domain("edge", format!("remotes: [{{ url: \"nats://127.0.0.1:{port}\" }}]"));
+    let hub = with_domain("hub", format!("leafnodes {{ listen: \"127.0.0.1:{port}\" }}"));
+    let remote = format!("leafnodes {{ remotes: [{{ url: \"nats://127.0.0.1:{port}\" }}] }}\n{more}");
+    let edge = with_domain("edge", remote);
     eventually("the leaf node", DEADLINE, || (hub.monitoring("leafz")?["leafnodes"] == 1).then_some(()));
+    (hub, edge)
+}
+
+#[test]
+fn a_bucket_beyond_a_leaf_node_is_reached_by_its_domain() {
+    let (hub, edge) = hub_and_edge("");
     let home = contexts(&[("edge", json!({ "url": edge.url(), "jetstream_domain": "hub" }))], Some("edge"));
 
     Way::default().env("XDG_CONFIG_HOME", home.path()).is_open();
