@@ -67,6 +67,7 @@ complete -c confhot -n "__fish_confhot_needs_command" -f -a "status" -d 'Which i
 complete -c confhot -n "__fish_confhot_needs_command" -f -a "validate" -d 'Check documents without a server: what the loader would refuse'
 complete -c confhot -n "__fish_confhot_needs_command" -f -a "demo-edit" -d 'Edit a random document again and again, as a person would, to show what happens then'
 complete -c confhot -n "__fish_confhot_needs_command" -f -a "acl" -d 'Print the least permissions that a role needs'
+complete -c confhot -n "__fish_confhot_needs_command" -f -a "doctor" -d 'Check connection, server, bucket, permissions and this machine, and say what to do'
 complete -c confhot -n "__fish_confhot_needs_command" -f -a "completions" -d 'Write the completions of a shell to stdout'
 complete -c confhot -n "__fish_confhot_needs_command" -f -a "man" -d 'Write the manual: the main page to stdout, or a page for each verb into a directory'
 complete -c confhot -n "__fish_confhot_using_subcommand dev" -l dir -d 'Directory of the documents' -r -F
@@ -562,6 +563,38 @@ complete -c confhot -n "__fish_confhot_using_subcommand acl" -l tls-first -d 'Sp
 complete -c confhot -n "__fish_confhot_using_subcommand acl" -s q -l quiet -d 'Say errors only'
 complete -c confhot -n "__fish_confhot_using_subcommand acl" -s v -l verbose -d 'Say more; twice for all that the libraries log'
 complete -c confhot -n "__fish_confhot_using_subcommand acl" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c confhot -n "__fish_confhot_using_subcommand doctor" -l role -d 'What this user is for' -r -f -a "loader\t''
+service\t''
+operator\t''
+inspector\t''
+status\t''"
+complete -c confhot -n "__fish_confhot_using_subcommand doctor" -l name -d 'A key that the service follows; may be given several times' -r
+complete -c confhot -n "__fish_confhot_using_subcommand doctor" -l dir -d 'The directory that a loader is to watch: whether the kernel can' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand doctor" -l server -d 'NATS servers, separated by commas [env: CONFHOT_SERVER, else NATS_URL] [default: nats://127.0.0.1:4222]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand doctor" -l context -d 'A context of the `nats` CLI [env: NATS_CONTEXT] [default: the selected one, where no server is named otherwise]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand doctor" -l creds -d 'File with a user JWT and its seed [env: NATS_CREDS]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand doctor" -l nkey -d 'File with an nkey seed [env: NATS_NKEY]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand doctor" -l user -d 'Who to connect as, by password [env: NATS_USER]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand doctor" -l password-file -d 'File with the password [env: NATS_PASSWORD_FILE; NATS_PASSWORD is the password itself]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand doctor" -l token-file -d 'File with a token [env: NATS_TOKEN_FILE; NATS_TOKEN is the token itself]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand doctor" -l tls-ca -d 'Certificates of a private CA, as PEM [env: NATS_CA]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand doctor" -l tls-cert -d 'Client certificate, as PEM [env: NATS_CERT]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand doctor" -l tls-key -d 'Key of the client certificate, as PEM [env: NATS_KEY]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand doctor" -l js-domain -d 'JetStream domain, where the bucket is beyond a leaf node [default: that of the context]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand doctor" -l inbox-prefix -d 'What the subjects of answers begin with [default: that of the context, else _INBOX_ and the name of the user]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand doctor" -l bucket -d 'The bucket [env: CONFHOT_BUCKET] [default: configs]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand doctor" -l timeout -d 'Deadline of a connect and of each request: 5s, 500ms, 1m30s [default: 5s]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand doctor" -l format -d 'How answers are written' -r -f -a "text\t''
+json\t''"
+complete -c confhot -n "__fish_confhot_using_subcommand doctor" -l color -d 'Colours; `auto` means on a terminal and without NO_COLOR' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c confhot -n "__fish_confhot_using_subcommand doctor" -l log-format -d 'How the log on stderr is written' -r -f -a "text\t''
+json\t''"
+complete -c confhot -n "__fish_confhot_using_subcommand doctor" -l tls-first -d 'Speak TLS before the server greets, as a server with `handshake_first` wants it'
+complete -c confhot -n "__fish_confhot_using_subcommand doctor" -s q -l quiet -d 'Say errors only'
+complete -c confhot -n "__fish_confhot_using_subcommand doctor" -s v -l verbose -d 'Say more; twice for all that the libraries log'
+complete -c confhot -n "__fish_confhot_using_subcommand doctor" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c confhot -n "__fish_confhot_using_subcommand completions" -l server -d 'NATS servers, separated by commas [env: CONFHOT_SERVER, else NATS_URL] [default: nats://127.0.0.1:4222]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand completions" -l context -d 'A context of the `nats` CLI [env: NATS_CONTEXT] [default: the selected one, where no server is named otherwise]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand completions" -l creds -d 'File with a user JWT and its seed [env: NATS_CREDS]' -r -F

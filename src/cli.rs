@@ -16,8 +16,8 @@ use confhot::kv::{Connect, Credentials};
 use jiff::SignedDuration;
 
 use crate::commands::{
-    acl, completions, delete, demo_edit, dev, diff, export, get, history, journal, keys, loader, man, put, rollback,
-    serve, status, validate, watch,
+    acl, completions, delete, demo_edit, dev, diff, doctor, export, get, history, journal, keys, loader, man, put,
+    rollback, serve, status, validate, watch,
 };
 use context::Context;
 
@@ -77,6 +77,7 @@ pub(crate) enum Verb {
     Validate(validate::Args),
     DemoEdit(demo_edit::Args),
     Acl(acl::Args),
+    Doctor(doctor::Args),
     Completions(completions::Args),
     Man(man::Args),
 }

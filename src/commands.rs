@@ -7,6 +7,7 @@ pub(crate) mod delete;
 pub(crate) mod demo_edit;
 pub(crate) mod dev;
 pub(crate) mod diff;
+pub(crate) mod doctor;
 pub(crate) mod export;
 pub(crate) mod get;
 pub(crate) mod guard;
@@ -86,6 +87,7 @@ pub(crate) async fn run(session: &Session, verb: Verb) -> anyhow::Result<Outcome
         Verb::Validate(args) => validate::run(session, args).await,
         Verb::DemoEdit(args) => demo_edit::run(session, args).await,
         Verb::Acl(args) => acl::run(session, &args),
+        Verb::Doctor(args) => doctor::run(session, args).await,
         Verb::Completions(args) => completions::run(session, &args),
         Verb::Man(args) => man::run(session, &args),
     }
@@ -356,7 +358,9 @@ fn hint_of_bucket(error: &BucketError) -> Option<String> {
     Some(match error {
         BucketError::Missing(_) => "`confhot loader` and `confhot put` make it; --bucket names another one".into(),
         BucketError::NoJetStream(_) => "start it with `nats-server -js`, or turn JetStream on for this account".into(),
-        BucketError::Denied(_) => "other credentials may be allowed to: --creds, --nkey, --context".into(),
+        BucketError::Denied(_) => {
+            "`confhot acl` prints what a role needs; `confhot doctor --role ROLE` tries it".into()
+        }
         BucketError::TimedOut { .. } => "--timeout gives it longer".into(),
         BucketError::Interrupted => "try again".into(),
         _ => return None,

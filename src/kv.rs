@@ -136,7 +136,7 @@ pub struct Description {
     /// What the subjects begin with under which stored writes are told again, without the last dot.
     pub(crate) republished: Option<String>,
     /// Servers that keep a copy.
-    replicas: usize,
+    pub replicas: usize,
     /// In which settings the bucket differs from one that confhot makes, one line each.
     pub differences: Vec<String>,
 }
@@ -223,7 +223,10 @@ impl Bucket {
     }
 
     /// The time by the clock of the stream's leader.
-    async fn server_time(&self) -> Result<jiff::Timestamp, BucketError> {
+    ///
+    /// # Errors
+    /// [`BucketError::Missing`] where there is no bucket.
+    pub async fn server_time(&self) -> Result<jiff::Timestamp, BucketError> {
         Ok(self.info().await?.ts.unwrap_or_else(jiff::Timestamp::now))
     }
 
@@ -332,7 +335,10 @@ impl Bucket {
     }
 
     /// The server's JetStream API level (ADR-44): 0 before 2.11, 1 with 2.11, 2 and more with atomic batches.
-    async fn api_level(&self) -> Result<u64, BucketError> {
+    ///
+    /// # Errors
+    /// [`BucketError::NoJetStream`] where there is none.
+    pub async fn api_level(&self) -> Result<u64, BucketError> {
         #[derive(Deserialize, Default)]
         struct Api {
             #[serde(default)]

@@ -153,6 +153,7 @@ pub struct Connection {
     pub(super) domain: Option<String>,
     pub(super) timeout: Duration,
     servers: Arc<str>,
+    inbox_prefix: Arc<str>,
 }
 
 impl Connection {
@@ -167,9 +168,9 @@ impl Connection {
         let (denials, denied) = watch::channel(Denied::default());
         // Told now where nothing can come of it; later on it may be put right.
         to.credentials.answer(b"")?;
-        let inbox_prefix = match &to.inbox_prefix {
-            Some(prefix) => prefix.clone(),
-            None => to.credentials.inbox_prefix()?,
+        let inbox_prefix: Arc<str> = match &to.inbox_prefix {
+            Some(prefix) => prefix.as_str().into(),
+            None => to.credentials.inbox_prefix()?.into(),
         };
         // The client only says that there is no answer, not why.
         let unusable = Arc::new(Mutex::new(None));
@@ -199,7 +200,7 @@ impl Connection {
             .subscription_capacity(8 * 1024)
             .reconnect_delay_callback(reconnect_delay)
             .event_callback({
-                let (link, denials) = (Arc::new(link), Arc::new(denials));
+                let (link, denials, inbox_prefix) = (Arc::new(link), Arc::new(denials), inbox_prefix.clone());
                 move |event| {
                     let (link, denials) = (link.clone(), denials.clone());
                     let (inbox_prefix, unusable) = (inbox_prefix.clone(), unusable.clone());
@@ -241,6 +242,7 @@ impl Connection {
             domain: to.domain.clone(),
             timeout: to.timeout,
             servers: servers.into(),
+            inbox_prefix,
         };
         match connection.too_old() {
             Some(version) if !to.wait => Err(ConnectError::Old { version, servers: connection.servers.to_string() }),
@@ -256,6 +258,21 @@ impl Connection {
     /// The URLs that were asked for, passwords hidden.
     pub fn servers(&self) -> &str {
         &self.servers
+    }
+
+    /// What the subjects of answers begin with.
+    pub fn inbox_prefix(&self) -> &str {
+        &self.inbox_prefix
+    }
+
+    /// The JetStream domain that is asked, where one is named.
+    pub fn domain(&self) -> Option<&str> {
+        self.domain.as_deref()
+    }
+
+    /// The connected server's version.
+    pub fn version(&self) -> Option<String> {
+        Some(self.client.try_server_info()?.version)
     }
 
     /// The connected server's version where it is older than [`OLDEST_SERVER`].

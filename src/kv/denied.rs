@@ -67,6 +67,11 @@ fn parse(text: &str) -> Option<(bool, &str)> {
     Some((kind.starts_with("Publish"), rest.split('"').next()?))
 }
 
+/// Whether the server's `words` are about publishing, not about subscribing.
+pub(super) fn is_of_publishing(words: &str) -> bool {
+    parse(words).is_some_and(|(publish, _)| publish)
+}
+
 /// A subscription, and whether the server has refused it since it was made.
 #[derive(Debug)]
 pub(super) struct Interest {

@@ -4,11 +4,17 @@
 //! each of them is used, and that all others are denied. They hold for a bucket that confhot made: one that does not republish is followed by
 //! consumers, which cannot be limited so far.
 
+use std::time::Duration;
+
 use futures_util::future::join_all;
 use serde::Serialize;
+use tokio::time::timeout;
 
-use super::denied::Interest;
+use super::denied::{Interest, is_of_publishing};
 use super::{Bucket, BucketError, Key, is_bucket};
+
+/// How long a denial may be on its way beside answers that have come.
+const MOMENT: Duration = Duration::from_millis(200);
 
 /// What somebody does with a bucket.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -124,7 +130,6 @@ impl Bucket {
         let connection = self.connection();
         let mut listening: Vec<(&String, Interest, async_nats::Subscriber)> = Vec::new();
         for subject in &permissions.subscribe {
-            // An inbox that is denied would answer for everything else.
             let tried = subject.replace('>', "doctor");
             let interest = connection.interest(&tried);
             let subscriber = connection.client.subscribe(tried).await.map_err(BucketError::transport)?;
@@ -135,24 +140,29 @@ impl Bucket {
             // No stream takes a message that is for a stream of another name, and no request is of such a form.
             let mut headers = async_nats::HeaderMap::new();
             headers.insert("Nats-Expected-Stream", "confhot-doctor");
-            let answer = self.request(tried, Some(headers), "?".into()).await;
-            (subject, answer)
+            let answer = self.request(tried, Some(headers), "?".into());
+            match subject.starts_with('$') {
+                true => (subject, answer.await.map(drop)),
+                // Of an API or of a stream; whoever listens elsewhere does not answer, but the server may deny it.
+                false => (subject, timeout(MOMENT, answer).await.map_or(Ok(()), |answer| answer.map(drop))),
+            }
         });
         let mut denied = Vec::new();
         for (subject, answer) in join_all(asked).await {
             match answer {
                 Ok(_) | Err(BucketError::Missing(_) | BucketError::NoJetStream(_)) => {}
-                Err(BucketError::Denied(words)) => denied.push((subject.clone(), words)),
+                // Where answers cannot be heard, that is all that is learned.
+                Err(BucketError::Denied(words)) if is_of_publishing(&words) => denied.push((subject.clone(), words)),
+                Err(BucketError::Denied(_)) => {}
                 Err(error) => return Err(error),
             }
         }
         // The server answered what was sent later, so that all it has to say of these is on its way at most.
-        let moment = std::time::Duration::from_millis(100);
-        for (subject, mut interest, _) in listening {
-            if let Ok(words) = tokio::time::timeout(moment, interest.refused()).await {
-                denied.push((subject.clone(), words));
-            }
-        }
+        let refused = listening.iter_mut().map(async |(subject, interest, _)| {
+            let words = timeout(MOMENT, interest.refused()).await.ok()?;
+            Some((subject.to_string(), words))
+        });
+        denied.extend(join_all(refused).await.into_iter().flatten());
         Ok(denied)
     }
 }

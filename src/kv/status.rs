@@ -382,14 +382,30 @@ impl Bucket {
         self.request(self.publish_subject(MARK), Some(headers), Bytes::new()).await.map(|_| ())
     }
 
-    /// Makes the bucket of records if there is none.
-    pub(super) async fn ensure_status(&self, replicas: usize) -> Result<(), BucketError> {
+    /// In which settings the bucket of records differs from one that confhot makes, one line each.
+    ///
+    /// # Errors
+    /// [`BucketError::Missing`] where there is none.
+    pub async fn record_differences(&self) -> Result<Vec<String>, BucketError> {
+        let is = self.status_bucket().info().await?.config;
+        let want = self.wanted_records(is.num_replicas);
+        let settings = |config: &stream::Config| {
+            [
+                ("history", config.max_messages_per_subject.to_string()),
+                ("the age limit in ms", config.max_age.as_millis().to_string()),
+                ("the largest record", config.max_message_size.to_string()),
+                ("direct get", config.allow_direct.to_string()),
+                ("an age of its own for a record", config.allow_message_ttl.to_string()),
+            ]
+        };
+        let both = settings(&is).into_iter().zip(settings(&want)).filter(|(is, want)| is != want);
+        Ok(both.map(|((what, is), (_, want))| format!("{what} is {is}, confhot makes it {want}")).collect())
+    }
+
+    /// The bucket of records that confhot makes: in memory, one record a subject, and none that is old.
+    fn wanted_records(&self, replicas: usize) -> stream::Config {
         let bucket = self.status_bucket();
-        match bucket.describe().await {
-            Err(BucketError::Missing(_)) => {}
-            known => return known.map(|_: Description| ()),
-        }
-        let mut config = stream::Config {
+        stream::Config {
             name: bucket.0.stream.clone(),
             description: Some(format!("what each instance runs of the configuration in `{}`", self.0.name)),
             subjects: vec![bucket.subject(">")],
@@ -408,7 +424,17 @@ impl Bucket {
             deny_delete: true,
             allow_direct: true,
             ..stream::Config::default()
-        };
+        }
+    }
+
+    /// Makes the bucket of records if there is none.
+    pub(super) async fn ensure_status(&self, replicas: usize) -> Result<(), BucketError> {
+        let bucket = self.status_bucket();
+        match bucket.describe().await {
+            Err(BucketError::Missing(_)) => {}
+            known => return known.map(|_: Description| ()),
+        }
+        let mut config = self.wanted_records(replicas);
         loop {
             let body = serde_json::to_vec(&config).map_err(BucketError::transport)?;
             match bucket.api::<StreamInfo>(format!("STREAM.CREATE.{}", bucket.0.stream), body).await {

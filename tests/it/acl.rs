@@ -17,7 +17,7 @@ use crate::ways_in::{Operator, Way, hub_and_edge};
 const NEWEST: &str = VERSIONS[VERSIONS.len() - 1];
 
 /// The users of these tests, and what `confhot acl` is asked for them.
-const USERS: [(&str, &[&str]); 5] = [
+pub(crate) const USERS: [(&str, &[&str]); 5] = [
     ("loader", &["--role", "loader"]),
     ("operator", &["--role", "operator"]),
     ("inspector", &["--role", "inspector"]),
@@ -47,11 +47,11 @@ fn configuration(users: &[(&str, &[&str])], more: &[&str]) -> String {
     format!("{passwords}\nauthorization {{ users: [\n  {{ user: admin, password: admin }}\n{entries}] }}")
 }
 
-fn locked() -> Server {
+pub(crate) fn locked() -> Server {
     Server::with(NEWEST, |settings| settings.extra = configuration(&USERS, &[]))
 }
 
-fn user(server: &Server, name: &str) -> Way {
+pub(crate) fn user(server: &Server, name: &str) -> Way {
     Way::to(&server.url()).env("NATS_USER", name).env("NATS_PASSWORD", name)
 }
 

@@ -8,6 +8,7 @@ mod concept;
 mod database;
 mod demo_edit;
 mod dev;
+mod doctor;
 mod editors;
 mod faults;
 mod feed;
