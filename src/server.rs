@@ -146,13 +146,21 @@ impl Private {
         // The server changes no directory, but its config should mean the same wherever it is read.
         let settings = Settings { data_dir: fs::canonicalize(data_dir).map_err(failed(data_dir))?, ..settings };
         let lock = lock(&settings.data_dir)?;
-        let port = match settings.port {
-            Some(port) => port,
-            None => free_port().map_err(failed(Path::new("127.0.0.1")))?,
-        };
         let program = program.into();
-        let (child, ports) = launch(&program, &settings, port, &lock)?;
-        Ok(Self { program, settings, lock, child, ports, port })
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let port = match settings.port {
+                Some(port) => port,
+                None => free_port().map_err(failed(Path::new("127.0.0.1")))?,
+            };
+            match launch(&program, &settings, port, &lock) {
+                Ok((child, ports)) => return Ok(Self { program, settings, lock, child, ports, port }),
+                // Somebody else took the free one in between; there are others.
+                Err(StartError::PortTaken { .. }) if settings.port.is_none() && tries < 5 => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// Starts it again, on the same port and data, after it has ended; one that still runs is stopped first.
