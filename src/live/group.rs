@@ -475,9 +475,14 @@ impl<T: Send + Sync + 'static> Engine<T> {
                 told.push((&entry.key, Event::Removed { revision: Some(revision) }));
                 continue;
             }
-            note.stepped_back = false;
+            // What was refused stays so while something older serves.
+            let older = self.shared.states.borrow()[&entry.key].newest > Some(revision);
+            note.stepped_back = older;
             self.update(&entry.key, |state| {
-                (state.revision, state.digest, state.rejected) = (Some(revision), Some(digest), None);
+                (state.revision, state.digest) = (Some(revision), Some(digest));
+                if !older {
+                    state.rejected = None;
+                }
             });
             let latency = entry.provenance.read_at.filter(|_| live);
             let latency = latency.map(|read_at| Duration::try_from(at.duration_since(read_at)).unwrap_or_default());
@@ -527,11 +532,7 @@ impl<T: Send + Sync + 'static> Engine<T> {
             let unit = vec![entry];
             let Ok(built) = self.build(&unit).await else { continue };
             let Ok(new) = self.check(built.into_iter()).await else { continue };
-            let rejected = self.shared.states.borrow().get(key).and_then(|state| state.rejected.clone());
-            self.commit(new, unit.iter(), false);
-            self.update(key, |state| state.rejected = rejected);
-            self.notes.entry(key.clone()).or_default().stepped_back = true;
-            return;
+            return self.commit(new, unit.iter(), false);
         }
     }
 
