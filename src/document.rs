@@ -8,7 +8,7 @@ pub mod guard;
 mod locate;
 mod parse;
 
-use std::{fmt, path::Path, str::FromStr};
+use std::{fmt, path::Path, str::FromStr, sync::Arc};
 
 use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned};
@@ -178,7 +178,7 @@ pub struct Document {
     bytes: Bytes,
     format: Format,
     digest: Digest,
-    value: Value,
+    value: Arc<Value>,
     /// Whether `value` says all that the bytes say.
     exact: bool,
 }
@@ -215,7 +215,7 @@ impl Document {
             Err(error) if or_empty && error.is_empty() => (Value::Object(Default::default()), true),
             parsed => parsed?,
         };
-        Ok(Document { bytes, format, digest, value, exact })
+        Ok(Document { bytes, format, digest, value: Arc::new(value), exact })
     }
 
     /// Parses `bytes` as the first of JSON, TOML, YAML that takes them.
@@ -262,7 +262,7 @@ impl Document {
 
     /// As [`Document::value`], giving up the rest.
     pub fn into_value(self) -> Value {
-        self.value
+        Arc::unwrap_or_clone(self.value)
     }
 
     /// Line and column (in characters, from 1) of the value that `path`, keys and indexes from the top level down, leads
@@ -280,7 +280,7 @@ impl Document {
         // type wants of them, so that only its text tells.
         if self.exact
             && self.format != Format::Yaml
-            && let Ok(decoded) = T::deserialize(&self.value)
+            && let Ok(decoded) = T::deserialize(&*self.value)
         {
             return Ok(decoded);
         }
