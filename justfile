@@ -99,6 +99,10 @@ bench *args:
 bench-status *args:
     cargo bench --bench status -- {{ args }}
 
+# What a read of the current value costs, beside arc-swap's bare load and a lock
+bench-read *args:
+    cargo bench --bench read -- {{ args }}
+
 # Everything that CI does
 ci:
     .ci/run
