@@ -1,6 +1,6 @@
 //! The bars of the main job, as ratios to a floor that is measured side by side in the same run.
 //!
-//! `cargo bench --bench e2e` runs all parts; `-- latency`, `growth`, `sync` or `memory` picks some, `--saves N` sets how
+//! `cargo bench --bench e2e` runs all parts; `-- latency`, `growth`, `sync`, `memory` or `large` picks some, `--saves N` sets how
 //! many saves a percentile stands on. Prints tables, and writes the figures to `target/bench/e2e.json`.
 //!
 //! The floor is the same job with nothing of confhot in it: a bare inotify loop, one publish with async-nats, a bare
@@ -8,11 +8,14 @@
 //! as two processes would, and take turns save by save.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod support;
+
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::mem::MaybeUninit;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -35,8 +38,11 @@ use tokio_util::sync::CancellationToken;
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
     let saves = args.iter().position(|arg| arg == "--saves").map_or(1_000, |at| args[at + 1].parse().unwrap());
-    let parts: Vec<&str> =
-        args.iter().map(String::as_str).filter(|arg| ["latency", "growth", "sync", "memory"].contains(arg)).collect();
+    let parts: Vec<&str> = args
+        .iter()
+        .map(String::as_str)
+        .filter(|arg| ["latency", "growth", "sync", "memory", "large"].contains(arg))
+        .collect();
     let wanted = |part: &str| parts.is_empty() || parts.contains(&part);
     let mut figures = BTreeMap::new();
     if wanted("latency") {
@@ -51,9 +57,10 @@ fn main() {
     if wanted("memory") {
         figures.insert("memory", memory());
     }
-    let out = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().join("bench");
-    fs::create_dir_all(&out).unwrap();
-    fs::write(out.join("e2e.json"), serde_json::to_vec_pretty(&figures).unwrap()).unwrap();
+    if wanted("large") {
+        figures.insert("large", large(saves));
+    }
+    support::write_json("e2e", &figures);
 }
 
 /// A private server, and the directory that goes with it.
@@ -85,20 +92,30 @@ impl Stage {
         for n in 0..files {
             fs::write(dir.join(format!("f{n}.toml")), document(n, 0)).unwrap();
         }
-        for args in [
-            &["init", "-q"][..],
-            &["add", "-A"],
-            &["-c", "user.name=b", "-c", "user.email=b@b", "commit", "-q", "-m", "b"],
-        ] {
-            assert!(Command::new("git").current_dir(&dir).args(args).status().unwrap().success());
+        commit(&dir);
+        dir
+    }
+
+    /// The same with some 200 bytes in each document, in up to 100 directories `d0`, `d1`…
+    fn tree(&self, name: &str, files: usize) -> PathBuf {
+        let dir = self.root.path().join(name);
+        for n in 0..files {
+            let below = dir.join(format!("d{}", n / 1_000));
+            fs::create_dir_all(&below).unwrap();
+            fs::write(below.join(format!("f{}.toml", n % 1_000)), small_document(n, 0)).unwrap();
         }
+        commit(&dir);
         dir
     }
 
     /// Saves as editors do, and gives the time of the rename.
     fn save(&self, dir: &Path, n: usize, version: usize) -> Instant {
+        self.save_bytes(dir, n, &document(n, version))
+    }
+
+    fn save_bytes(&self, dir: &Path, n: usize, bytes: &str) -> Instant {
         let temporary = self.root.path().join("saving");
-        fs::write(&temporary, document(n, version)).unwrap();
+        fs::write(&temporary, bytes).unwrap();
         let at = Instant::now();
         fs::rename(temporary, dir.join(format!("f{n}.toml"))).unwrap();
         at
@@ -107,6 +124,23 @@ impl Stage {
     async fn bucket(&self, name: &str) -> Bucket {
         Connection::open(&Connect::to([self.server.url()])).await.unwrap().bucket(name).unwrap()
     }
+}
+
+fn commit(dir: &Path) {
+    for args in
+        [&["init", "-q"][..], &["add", "-A"], &["-c", "user.name=b", "-c", "user.email=b@b", "commit", "-q", "-m", "b"]]
+    {
+        assert!(Command::new("git").current_dir(dir).args(args).status().unwrap().success());
+    }
+}
+
+/// About 200 bytes of TOML.
+fn small_document(n: usize, version: usize) -> String {
+    format!(
+        "# service {n}\nversion = {version}\n\n[server]\nhost = \"0.0.0.0\"\nport = {}\n\n[database]\nurl = \
+         \"postgres://service{n}@db.internal:5432/service{n}\"\npool = 8\ntimeout = \"30s\"\n",
+        8000 + n % 1000
+    )
 }
 
 /// About 1 KB of TOML.
@@ -154,12 +188,17 @@ fn confhot(stage: &Stage, name: &str, dir: &Path, stop: &CancellationToken) -> A
         Loader::open(bucket, options, observe).await.unwrap().run(token).await.unwrap();
     });
     is_ready.recv_timeout(Duration::from_secs(60)).expect("the loader was never ready");
+    service(url, name, "f0", stop)
+}
+
+/// A service on its own thread; arrivals are its swaps after the first.
+fn service(url: String, bucket: String, key: &'static str, stop: &CancellationToken) -> Arrivals {
     let (told, arrivals) = channel();
     let token = stop.clone();
     on_a_thread(async move || {
-        let bucket = Connection::open(&Connect::to([url])).await.unwrap().bucket(&name).unwrap();
+        let bucket = Connection::open(&Connect::to([url])).await.unwrap().bucket(&bucket).unwrap();
         // The value is swapped in when the event is told.
-        let live = Live::<Value>::builder(&bucket, &Key::parse("f0").unwrap()).observe(move |event| {
+        let live = Live::<Value>::builder(&bucket, &Key::parse(key).unwrap()).observe(move |event| {
             if let Event::Applied { revision, .. } = event {
                 let _ = told.send((revision.0, Instant::now()));
             }
@@ -428,14 +467,9 @@ fn memory() -> Value {
         thread::sleep(Duration::from_millis(5));
     }
     thread::sleep(Duration::from_millis(500));
-    let resident = |pid: u32| -> f64 {
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-        line.split_whitespace().next().unwrap().parse::<f64>().unwrap() / 1024.0
-    };
     let figures = [
-        ("loader", resident(loader.id()), 12.0),
-        ("service", resident(service.id()), 12.0),
+        ("loader", support::memory(loader.id(), "VmRSS"), 12.0),
+        ("service", support::memory(service.id(), "VmRSS"), 12.0),
         ("binary", fs::metadata(binary).unwrap().len() as f64 / 1048576.0, 15.0),
     ];
     println!("\nMB resident after 200 saves, and of the binary");
@@ -451,4 +485,101 @@ fn memory() -> Value {
         .map(|(name, megabytes, _)| ((*name).to_owned(), json!(megabytes)))
         .collect::<serde_json::Map<_, _>>()
         .into()
+}
+
+/// `confhot loader` itself, killed at the end.
+struct LoaderProcess {
+    child: Child,
+    /// From its start until it was ready.
+    took: Duration,
+}
+
+impl LoaderProcess {
+    fn start(stage: &Stage, bucket: &str, dir: &Path) -> LoaderProcess {
+        let since = Instant::now();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_confhot"));
+        command.args(["loader", "--format", "json", "--server", &stage.server.url(), "--bucket", bucket, "--dir"]);
+        let mut child = command.arg(dir).stdout(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let (ready, is_ready) = channel();
+        thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                if line.starts_with("{\"event\":\"ready\"") {
+                    let _ = ready.send(());
+                }
+            }
+        });
+        is_ready.recv_timeout(Duration::from_secs(120)).expect("the loader was never ready");
+        LoaderProcess { child, took: since.elapsed() }
+    }
+}
+
+impl Drop for LoaderProcess {
+    fn drop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+fn large(saves: usize) -> Value {
+    const FILES: usize = 100_000;
+    /// Long enough for a whole pause between two sweeps.
+    const IDLE: Duration = Duration::from_secs(120);
+    let stage = Stage::new(false);
+    let (few, many) = (stage.tree("few", 3), stage.tree("many", FILES));
+    println!("\n{FILES} files of 200 bytes in 100 directories");
+    let first = LoaderProcess::start(&stage, "many", &many);
+    let memory = |loader: &LoaderProcess| ["VmRSS", "VmHWM"].map(|what| support::memory(loader.child.id(), what));
+    let (sync, after_sync) = (first.took, memory(&first));
+    drop(first);
+    let loader = LoaderProcess::start(&stage, "many", &many);
+    let (start, after_start) = (loader.took, memory(&loader));
+    println!(
+        "{:44}{:>10.2}{:>10.2}",
+        "ready after a first sync, a start again, s",
+        sync.as_secs_f64(),
+        start.as_secs_f64()
+    );
+
+    let pid = loader.child.id();
+    let (since, mut used, mut busiest) = (support::cpu(pid), support::cpu(pid), 0.0_f64);
+    for _ in 0..4 {
+        thread::sleep(IDLE / 4);
+        let now = support::cpu(pid);
+        (busiest, used) = (busiest.max(now - used), now);
+    }
+    let percent = |used: f64, over: Duration| used / over.as_secs_f64() * 100.0;
+    let idle = [percent(used - since, IDLE), percent(busiest, IDLE / 4)];
+    println!("{:44}{:>10.2}   (bar 0.5; its busiest quarter {:.2})", "idle over 2 min, % of a core", idle[0], idle[1]);
+
+    let few_loader = LoaderProcess::start(&stage, "few", &few);
+    let stop = CancellationToken::new();
+    let service = |bucket: &str| service(stage.server.url(), bucket.to_owned(), "d0.f0", &stop);
+    let (few_swaps, many_swaps) = (service("few"), service("many"));
+    let (mut with_few, mut with_many) = (Vec::new(), Vec::new());
+    for version in 1..=saves + 50 {
+        let bytes = small_document(0, version);
+        let at = stage.save_bytes(&few.join("d0"), 0, &bytes);
+        let few_took = few_swaps.next() - at;
+        let at = stage.save_bytes(&many.join("d0"), 0, &bytes);
+        let many_took = many_swaps.next() - at;
+        if version > 50 {
+            with_few.push(few_took);
+            with_many.push(many_took);
+        }
+    }
+    stop.cancel();
+    let latency = compare("one change", [1.5, 1.5], ("3 files", with_few), ("100,000 files", with_many));
+    let at_end = memory(&loader);
+    println!("\n{:44}{:>10}{:>10}", "memory of the loader, MB", "resident", "most");
+    for (when, [now, most]) in
+        [("after a first sync", after_sync), ("after a start", after_start), ("after it all", at_end)]
+    {
+        println!("{when:44}{now:>10.1}{most:>10.1}   (bar 60)");
+    }
+    println!("{:44}{:>10.1}", "of the one with 3 files", memory(&few_loader)[0]);
+    json!({
+        "sync_s": sync.as_secs_f64(), "start_s": start.as_secs_f64(), "idle_percent": idle[0], "busiest_percent": idle[1],
+        "mb_after_sync": after_sync, "mb_after_start": after_start, "mb_at_end": at_end, "latency": latency,
+    })
 }
