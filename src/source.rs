@@ -52,7 +52,7 @@ const DOUBT: Duration = Duration::from_secs(3_600);
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Time from the end of one sweep to the start of the next. Longer in a large directory for as long as the kernel is
-    /// seen to tell of it: a sweep then takes at most 0.5 % of a core on the mean.
+    /// seen to tell of it: a sweep then takes at most a third of a percent of a core on the mean.
     pub poll: Duration,
     /// Whether a file of this name is a document. Names that start with a dot are never asked for.
     pub wanted: fn(&str) -> bool,
@@ -168,8 +168,8 @@ enum Hold {
 
 /// From the end of a sweep that took so long to the start of the next; `told_of` is whether the kernel can be relied on.
 fn pause(poll: Duration, took: Duration, told_of: bool) -> Duration {
-    // A sweep works on two threads, so that this is at most 0.5 % of a core.
-    let rest = (took * 400).min(Duration::from_secs(600));
+    // A sweep works on two threads, so that this is at most a third of a percent of a core.
+    let rest = (took * 600).min(Duration::from_secs(600));
     if told_of { poll.max(rest) } else { poll }
 }
 

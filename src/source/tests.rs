@@ -237,11 +237,11 @@ async fn a_stalled_reader_of_the_queue_misses_nothing() {
 }
 
 #[test]
-fn where_the_kernel_tells_of_everything_a_sweep_rests_for_four_hundred_times_its_length() {
+fn where_the_kernel_tells_of_everything_a_sweep_rests_for_six_hundred_times_its_length() {
     let [poll, second] = [30, 1].map(Duration::from_secs);
 
     assert_eq!(pause(poll, second / 100, true), poll);
-    assert_eq!(pause(poll, second, true), second * 400);
+    assert_eq!(pause(poll, second / 2, true), second * 300);
     assert_eq!(pause(poll, second, false), poll);
     assert_eq!(pause(poll, second * 3600, true), second * 600);
     assert_eq!(pause(second * 3600, second, true), second * 3600);
