@@ -103,6 +103,10 @@ bench-status *args:
 bench-read *args:
     cargo bench --bench read -- {{ args }}
 
+# One change to very many subscribers, beside the other ways to do it: just bench-scale --subscribers 10000
+bench-scale *args:
+    cargo bench --bench scale -- {{ args }}
+
 # Everything that CI does
 ci:
     .ci/run
