@@ -77,6 +77,14 @@ lint:
 fmt:
     cargo fmt
 
+# Licences, duplicates and sources of everything that is in the tree, as deny.toml has them
+deny:
+    cargo deny --locked check licenses bans sources
+
+# Known vulnerabilities and yanked versions; asks the RustSec database at github.com
+advisories:
+    cargo deny --locked check advisories
+
 # Completions and man pages, from the binary's own definition of its command line
 generate:
     cargo build
