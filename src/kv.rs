@@ -18,6 +18,7 @@ mod read;
 pub mod rollback;
 mod status;
 mod tail;
+pub mod trusted;
 mod watch;
 
 use std::fmt::Display;
@@ -28,6 +29,8 @@ use async_nats::jetstream::stream;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
+
+use crate::signature::{Signer, Trust};
 
 pub use changes::{Change, Changes};
 pub use connection::{Connect, ConnectError, Connection, Link, OLDEST_SERVER};
@@ -57,6 +60,15 @@ struct Inner {
     stream: String,
     /// What JetStream's API subjects begin with, the dot included.
     api: String,
+    /// Who signs what is written.
+    signing: Option<Arc<Signing>>,
+}
+
+/// Who signs what is written, and whose signatures count beside its own.
+#[derive(Debug)]
+struct Signing {
+    signer: Signer,
+    trust: Trust,
 }
 
 /// Why the bucket as a whole cannot be used, or did not answer.
@@ -197,12 +209,36 @@ impl Bucket {
     /// The bucket called `name`, which can be a bucket's name.
     fn named(connection: Connection, name: String) -> Bucket {
         let api = connection.domain.as_ref().map_or("$JS.API.".to_owned(), |domain| format!("$JS.{domain}.API."));
-        Bucket(Arc::new(Inner { stream: format!("KV_{name}"), name, api, connection }))
+        Bucket(Arc::new(Inner { stream: format!("KV_{name}"), name, api, connection, signing: None }))
     }
 
     /// The bucket's name.
     pub fn name(&self) -> &str {
         &self.0.name
+    }
+
+    /// The same bucket, written with signatures by `signer`: every write through what this gives carries one. What is there
+    /// counts as signed if it is by `signer` or one of `trust`.
+    pub fn signed_by(&self, signer: Signer, trust: Trust) -> Bucket {
+        let Inner { connection, name, stream, api, .. } = &*self.0;
+        let (connection, name, stream, api) = (connection.clone(), name.clone(), stream.clone(), api.clone());
+        let signing = Signing { trust: signer.trust().and(trust), signer };
+        Bucket(Arc::new(Inner { connection, name, stream, api, signing: Some(Arc::new(signing)) }))
+    }
+
+    /// Whether `entry` need not be written again for the sake of a signature: it has one that counts, or nothing is signed
+    /// here.
+    pub fn is_signed(&self, entry: &Entry) -> bool {
+        let Some(signing) = &self.0.signing else { return true };
+        let statement = entry.statement(self.name(), entry.digest());
+        signing.trust.verify(&statement, entry.claim()).is_ok_and(|follows| entry.condition() == Some(follows))
+    }
+
+    /// Whether the revision at `index` of `history`, newest first, may be signed here without a person's word: it was
+    /// signed for where it stands by one who counts ([`trusted::vouched`]), or nothing is signed here.
+    pub fn vouches(&self, history: &[Entry], index: usize) -> bool {
+        let Some(signing) = &self.0.signing else { return true };
+        trusted::vouched(self.name(), &signing.trust, history, index).is_ok()
     }
 
     /// The connection that it is reached by.

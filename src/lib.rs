@@ -5,7 +5,7 @@
 //! any NATS client reads it; where it came from is in the message's headers.
 //!
 //! # Code map
-//! - pure, no async, no I/O, no clock: [`document`], [`diff`], [`schema`]
+//! - pure, no async, no I/O, no clock: [`document`], [`diff`], [`schema`], [`signature`]
 //! - adapters, one outside system each: [`kv`] (NATS), [`source`] (a directory), [`checkout`] (git), [`server`] (a
 //!   private nats-server), [`child`] (processes that do not outlive this one)
 //! - engines, the long-running loops: [`loader`], [`live`], [`wait`]
@@ -33,5 +33,6 @@ pub mod loader;
 pub mod schema;
 #[cfg(feature = "cli")]
 pub mod server;
+pub mod signature;
 pub mod source;
 pub mod wait;

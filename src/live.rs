@@ -33,6 +33,7 @@
 mod engine;
 pub mod group;
 mod state;
+mod trusted;
 
 use std::fmt;
 use std::ops::Deref;
@@ -50,6 +51,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::document::{Digest, Document, ParseError};
 use crate::kv::{Announcer, Bucket, Instance, Key, Revision};
+use crate::signature::Trust;
 
 pub use engine::document_of;
 use engine::{Engine, backoff, report};
@@ -228,6 +230,7 @@ pub struct Builder<T> {
     key: Key,
     make: Make<T>,
     schema: bool,
+    trust: Option<Trust>,
     check: Option<Check<T>>,
     observe: Observe,
     state: Option<StateDir>,
@@ -255,6 +258,7 @@ impl<T: Send + Sync + 'static> Live<T> {
             key: key.clone(),
             make: Arc::new(move |serving, document| Box::pin(make(serving, document))),
             schema: false,
+            trust: None,
             check: None,
             observe: Arc::new(|_| {}),
             state: None,
@@ -341,6 +345,18 @@ impl<T: Send + Sync + 'static> Builder<T> {
     /// broken is told as trouble and rejects nothing.
     pub fn schema(mut self) -> Builder<T> {
         self.schema = true;
+        self
+    }
+
+    /// Rejects as invalid what nobody of `trust` signed for this key of this bucket, and what was put again over what came
+    /// after it. What the state directory keeps must be signed as well, and so must a schema: one that is not is told as
+    /// trouble and rejects nothing.
+    ///
+    /// What comes in while this process follows the key costs the check of a signature, where the bucket tells of writes as
+    /// one does that confhot made. Where it starts, or missed something, it reads the retained revisions of its key, with the right that the start on an older revision takes.
+    /// `SECURITY.md` says what is proven by that and what is not.
+    pub fn trust(mut self, trust: Trust) -> Builder<T> {
+        self.trust = Some(trust);
         self
     }
 

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::document::{Digest, Format, Role};
+use crate::signature::{Claim, Statement};
 
 /// Name of one document in the bucket: dot-separated tokens of letters, digits, `-`, `_`, `/` and `=` (ADR-8).
 ///
@@ -173,6 +174,16 @@ pub enum Operation {
     Put,
     /// Left a tombstone: a delete, a purge, or a marker that the server wrote when a value expired.
     Delete,
+}
+
+impl Operation {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Operation::Put => "put",
+            Operation::Delete => "delete",
+        }
+    }
 }
 
 /// Which verb wrote a revision (`Confhot-Writer`).
@@ -367,12 +378,33 @@ pub struct Entry {
     pub(super) expected: Option<u64>,
     /// Its revision in the bucket from which the server copied it.
     pub(super) origin: Option<u64>,
+    /// The signature that it came with, which may be anything.
+    pub(super) claim: Option<Box<Claim>>,
 }
 
 impl Entry {
     /// The digest of the stored bytes, computed here: a header may claim anything.
     pub fn digest(&self) -> Digest {
         Digest::of(&self.value)
+    }
+
+    /// What a signature of it in the bucket `bucket` is about; `digest` is its digest.
+    pub fn statement<'a>(&'a self, bucket: &'a str, digest: Digest) -> Statement<'a> {
+        let (key, operation, format) = (self.key.as_str(), self.operation.as_str(), self.provenance.format);
+        Statement { bucket, key, operation, format, digest }
+    }
+
+    /// The signature that it came with, which may be anything.
+    pub fn claim(&self) -> Option<&Claim> {
+        self.claim.as_deref()
+    }
+
+    /// The key's revision before this one, 0 for none, on condition of which the server was asked to store it; `None`
+    /// where it was not, or where that is not told beyond doubt.
+    ///
+    /// A header, which a hostile writer can make look so without having asked the server: no proof by itself.
+    pub fn condition(&self) -> Option<u64> {
+        self.expected
     }
 
     /// The change set that it was stored in as one with others; `None` also for a set that the server could not store as
@@ -405,9 +437,11 @@ impl Entry {
         revision: Revision,
         created: Timestamp,
         format: Option<Format>,
+        claim: Option<Claim>,
         value: Bytes,
     ) -> Entry {
         Entry {
+            claim: claim.map(Box::new),
             provenance: Provenance { format, ..Provenance::default() },
             ..Entry::from_message(key, revision.0, created, None, value)
         }
@@ -432,12 +466,24 @@ impl Entry {
             created,
             provenance: headers.map(Provenance::from_headers).unwrap_or_default(),
             attempt: text("Confhot-Attempt").map(str::to_owned),
-            previous: text("Nats-Last-Sequence").and_then(|last| last.parse().ok()),
+            previous: None,
             batched: text("Nats-Batch-Id").is_some(),
             origin: text("Nats-Stream-Source").and_then(|from| from.split(' ').nth(1)?.parse().ok()),
-            expected: text("Nats-Expected-Last-Subject-Sequence").and_then(|last| last.parse().ok()),
+            expected: headers.and_then(expected),
+            claim: text("Confhot-Signature")
+                .zip(text("Confhot-Signer"))
+                .map(|(signature, signer)| Claim { signature: signature.to_owned(), signer: signer.to_owned() }.into()),
         }
     }
+}
+
+/// The last sequence of its own subject that a message was to be stored after. Not where there are two of them, or where
+/// it is said to be of another subject: then the server checked something else than what one would read.
+fn expected(headers: &HeaderMap) -> Option<u64> {
+    let mut all = headers.get_all("Nats-Expected-Last-Subject-Sequence");
+    let (first, second) = (all.next()?, all.next());
+    let other = headers.get("Nats-Expected-Last-Subject-Sequence-Subject");
+    if second.is_some() || other.is_some() { None } else { first.as_str().parse().ok() }
 }
 
 /// Where an entry stands in time: enough to tell a newer one from an older one, also across a bucket made anew.

@@ -187,7 +187,7 @@ impl Bucket {
         let Inner { connection, name, api, .. } = &*self.0;
         let (connection, name, api) = (connection.clone(), name.clone(), api.clone());
         let stream = format!("{}{}", self.journal_prefix(), made.as_nanosecond());
-        Ok(Bucket(Arc::new(Inner { connection, name, stream, api })))
+        Ok(Bucket(Arc::new(Inner { connection, name, stream, api, signing: None })))
     }
 }
 

@@ -13,6 +13,7 @@ use serde::Deserialize;
 use super::entry::attempt_id;
 use super::{ApiError, Bucket, BucketError, Entry, Key, Operation, Provenance, Revision, code};
 use crate::document::Digest;
+use crate::signature::{Claim, Statement};
 
 /// What the key must look like for a write to take effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,8 +62,12 @@ impl Write {
         Write { key, operation: Operation::Delete, digest: Digest::of(&value), value, provenance, expect }
     }
 
-    fn headers(&self, attempt: &str) -> HeaderMap {
+    fn headers(&self, bucket: &Bucket, attempt: &str) -> HeaderMap {
         let mut headers = HeaderMap::new();
+        if let Some(claim) = bucket.sign(self) {
+            headers.insert("Confhot-Signature", claim.signature);
+            headers.insert("Confhot-Signer", claim.signer);
+        }
         headers.insert("Nats-Expected-Last-Subject-Sequence", self.expect.sequence().to_string());
         headers.insert("Confhot-Attempt", attempt);
         match self.operation {
@@ -141,7 +146,7 @@ impl Bucket {
     /// does not have it.
     pub async fn publish(&self, write: &Write) -> Result<Published, PublishError> {
         let attempt = attempt_id();
-        let sent = self.send(write, write.headers(&attempt)).await;
+        let sent = self.send(write, write.headers(self, &attempt)).await;
         self.settle(write, &attempt, sent).await
     }
 
@@ -201,7 +206,7 @@ impl Bucket {
         let client = &self.0.connection.client;
         let last = writes.len() - 1;
         for (index, write) in writes.iter().enumerate() {
-            let mut headers = write.headers(attempt);
+            let mut headers = write.headers(self, attempt);
             headers.insert("Nats-Batch-Id", attempt);
             headers.insert("Nats-Batch-Sequence", (index + 1).to_string());
             // A server from before atomic batches would store each message by itself; this makes it refuse.
@@ -291,6 +296,16 @@ impl Bucket {
             return Ok(Published { revision: entry.revision });
         }
         Err(PublishError::Conflict { key: write.key.clone(), expected, actual })
+    }
+
+    /// The signature of a write that is about to be sent. Made that late, it is of what is expected now: a write that lost
+    /// its race and was planned again is signed again.
+    fn sign(&self, write: &Write) -> Option<Claim> {
+        let signing = self.0.signing.as_ref()?;
+        let (key, operation, digest) = (write.key.as_str(), write.operation.as_str(), write.digest);
+        let format = write.provenance.format;
+        let statement = Statement { bucket: self.name(), key, operation, format, digest };
+        Some(signing.signer.sign(&statement, write.expect.sequence()))
     }
 
     /// Waits, within the connection's deadline, until a server is connected.

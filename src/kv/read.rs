@@ -13,7 +13,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::entry::attempt_id;
-use super::tail::Tail;
+use super::tail::{Broken, Tail};
 use super::{Bucket, BucketError, ChangeSet, Entry, InvalidKey, Key, Operation, Revision, by_last, code};
 
 /// Which keys: a key, or one with `*` for a token and `>` for the rest.
@@ -148,24 +148,44 @@ impl Bucket {
     /// # Errors
     /// [`BucketError`].
     pub async fn older(&self, key: &Key, before: Revision) -> Result<Vec<Entry>, BucketError> {
+        let mut entries = self.retained(key, before).await?;
+        entries.retain(|entry| entry.operation == Operation::Put && entry.revision < before);
+        Ok(entries)
+    }
+
+    /// All retained revisions of `key` up to `through`, newest first, tombstones included. By the same means as
+    /// [`Bucket::older`].
+    ///
+    /// # Errors
+    /// [`BucketError`].
+    pub async fn retained(&self, key: &Key, through: Revision) -> Result<Vec<Entry>, BucketError> {
         let connection = &self.0.connection;
         let mut tail = Tail::whole(self, key).await?;
         let mut entries = Vec::new();
-        // It ends with `before` itself, or with what replaced it.
+        // It ends with `through` itself, or with what replaced it.
         let read = tokio::time::timeout(connection.timeout, async {
-            while let Ok(entry) = tail.next().await
-                && entry.revision < before
-            {
-                entries.push(entry);
+            loop {
+                let entry = tail.next().await?;
+                let end = entry.revision >= through;
+                if entry.revision <= through {
+                    entries.push(entry);
+                }
+                if end {
+                    return Ok(());
+                }
             }
         })
         .await;
         tail.close().await;
-        if read.is_err() {
-            let (servers, after) = (connection.servers().to_owned(), connection.timeout);
-            return Err(BucketError::TimedOut { servers, after });
+        match read {
+            Ok(Ok(())) => {}
+            Ok(Err(Broken::Gap)) => return Err(BucketError::Interrupted),
+            Ok(Err(Broken::Denied(what))) => return Err(BucketError::Denied(what)),
+            Err(_) => {
+                let (servers, after) = (connection.servers().to_owned(), connection.timeout);
+                return Err(BucketError::TimedOut { servers, after });
+            }
         }
-        entries.retain(|entry| entry.operation == Operation::Put);
         entries.reverse();
         Ok(entries)
     }

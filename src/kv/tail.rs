@@ -155,7 +155,10 @@ fn republished(bucket: &Bucket, message: Message) -> Option<Entry> {
     }
     let (subject, sequence, created) = stored_position(headers)?;
     let key = bucket.key_of(subject)?;
-    Some(Entry::from_message(key, sequence, created, message.headers.as_ref(), message.payload))
+    // The server's own word comes last: a header of that name may be in the message as well.
+    let previous = headers.get_last("Nats-Last-Sequence").and_then(|last| last.as_str().parse().ok());
+    let entry = Entry::from_message(key, sequence, created, message.headers.as_ref(), message.payload);
+    Some(Entry { previous, ..entry })
 }
 
 async fn consumed(bucket: &Bucket, message: Message, delivered: &mut u64) -> Result<Option<Entry>, Broken> {

@@ -9,9 +9,9 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::{Builder, Event, Origin, Rejection, RejectionKind, Serving, Shared, State};
+use super::{Builder, Event, Origin, Rejection, RejectionKind, Serving, Shared, State, trusted};
 use crate::document::{Digest, Document, Format, ParseError};
-use crate::kv::{Announcer, Entry, Floor, Operation, Refused, Report, Seen, Standing, Watch};
+use crate::kv::{Announcer, Entry, Floor, Operation, Position, Refused, Report, Seen, Standing, Watch};
 use crate::schema::Schema;
 
 /// An unavailable revision, to be tried again.
@@ -63,6 +63,8 @@ pub(super) struct Engine<T> {
     stepped_back: bool,
     /// Whether the newest revision is a tombstone.
     removed: bool,
+    /// The last revision that was trusted, and the bucket that it was of, where that is known.
+    trusted: Option<(Position, Option<Arc<str>>)>,
 }
 
 /// How much longer a revision may take to prove when a newer one has come: where they follow each other closely for ever,
@@ -111,6 +113,7 @@ impl<T: Send + Sync + 'static> Engine<T> {
             older: VecDeque::new(),
             stepped_back: false,
             removed: false,
+            trusted: None,
         }
     }
 
@@ -161,7 +164,11 @@ impl<T: Send + Sync + 'static> Engine<T> {
         match state.read(&self.builder.key) {
             Ok(Some(kept)) => {
                 let floor = kept.floor();
+                let of = kept.bucket.as_deref().map(Arc::from);
                 self.offer(kept.entry, Origin::State, false, 0, inbox).await;
+                if let Some((_, bucket)) = &mut self.trusted {
+                    *bucket = of;
+                }
                 // A document that this process refuses is no reason to refuse what the server has.
                 self.shared.serving.load().is_some().then_some(floor).flatten()
             }
@@ -198,6 +205,11 @@ impl<T: Send + Sync + 'static> Engine<T> {
                 self.tell(&if served { Event::Removed { revision: None } } else { Event::Absent });
             }
             Seen::Bucket(identity) => {
+                if let Some((_, of)) = &mut self.trusted
+                    && of.replace(identity.clone()).is_some_and(|of| of != identity)
+                {
+                    self.trusted = None;
+                }
                 self.identity = Some(identity);
                 self.keep();
             }
@@ -227,14 +239,21 @@ impl<T: Send + Sync + 'static> Engine<T> {
 
     /// Decode, check, swap; or tell why not.
     async fn offer(&mut self, entry: Entry, from: Origin, live: bool, attempts: u32, inbox: &mut Inbox) {
-        let serving = self.shared.serving.load_full();
         let digest = entry.digest();
+        if self.builder.trust.is_some() {
+            match self.unless_newer(self.vet(&entry, digest, from, live), inbox).await {
+                None => return,
+                Some(Ok(())) => self.trusted = Some((entry.position(), self.identity.clone())),
+                Some(Err(rejection)) => return self.reject(entry, digest, rejection, from, attempts).await,
+            }
+        }
+        let serving = self.shared.serving.load_full();
         let proven = match judge(serving.as_ref().map(|serving| serving.digest), digest) {
             Verdict::Same => {
                 self.move_on(&entry, from);
                 return self.applied(&entry, digest, from, live, Timestamp::now());
             }
-            Verdict::New => match self.decide(&entry, digest, serving, inbox).await {
+            Verdict::New => match self.unless_newer(self.prove(&entry, digest, serving), inbox).await {
                 Some(proven) => proven,
                 None => return,
             },
@@ -248,33 +267,44 @@ impl<T: Send + Sync + 'static> Engine<T> {
                 self.swaps.send_modify(|swaps| *swaps += 1);
                 self.applied(&entry, digest, from, live, at);
             }
-            Err(rejection) => {
-                let serving = self.shared.state.borrow().revision;
-                let (revision, kind) = (entry.revision, rejection.kind);
-                self.update(|state| state.rejected = Some((revision, rejection.clone())));
-                // One event for as long as it is unavailable; that it turned out invalid is another one.
-                if attempts == 0 || kind == RejectionKind::Invalid {
-                    self.tell(&Event::Rejected { revision, digest, rejection, serving });
-                }
-                if attempts == 0 && from == Origin::Server && serving.is_none() {
-                    self.look_back(&entry).await;
-                }
-                if kind == RejectionKind::Unavailable {
-                    let due = Instant::now() + backoff(attempts);
-                    self.pending = Some(Pending { entry, from, attempts, due });
-                }
-            }
+            Err(rejection) => self.reject(entry, digest, rejection, from, attempts).await,
+        }
+    }
+
+    /// Whether those who are trusted signed it, for where it stands. What the state directory kept stood there once.
+    async fn vet(&self, entry: &Entry, digest: Digest, from: Origin, live: bool) -> Result<(), Rejection> {
+        let (Some(trust), bucket) = (&self.builder.trust, &self.builder.bucket) else { return Ok(()) };
+        if from == Origin::State {
+            let signed = trust.verify(&entry.statement(bucket.name(), digest), entry.claim());
+            return signed.map(drop).map_err(trusted::untrusted);
+        }
+        let known = self.trusted.as_ref().map(|(position, _)| *position);
+        trusted::vet(bucket, trust, entry, digest, live, known).await
+    }
+
+    /// Keeps a revision out: what served before serves on.
+    async fn reject(&mut self, entry: Entry, digest: Digest, rejection: Rejection, from: Origin, attempts: u32) {
+        let serving = self.shared.state.borrow().revision;
+        let (revision, kind) = (entry.revision, rejection.kind);
+        self.update(|state| state.rejected = Some((revision, rejection.clone())));
+        // One event for as long as it is unavailable; that it turned out invalid is another one.
+        if attempts == 0 || kind == RejectionKind::Invalid {
+            self.tell(&Event::Rejected { revision, digest, rejection, serving });
+        }
+        if attempts == 0 && from == Origin::Server && serving.is_none() {
+            self.look_back(&entry).await;
+        }
+        if kind == RejectionKind::Unavailable {
+            let due = Instant::now() + backoff(attempts);
+            self.pending = Some(Pending { entry, from, attempts, due });
         }
     }
 
     /// Finds what was stored before a revision that was refused while nothing serves: a process that starts must not be
     /// worse off than one that was running.
     async fn look_back(&mut self, refused: &Entry) {
-        match self.builder.bucket.older(&refused.key, refused.revision).await {
-            Ok(older) => {
-                let digest = refused.digest();
-                self.older = older.into_iter().filter(|entry| entry.digest() != digest).collect();
-            }
+        match trusted::older(&self.builder.bucket, self.builder.trust.as_ref(), refused).await {
+            Ok(older) => self.older = older.into(),
             Err(error) => self.tell(&Event::Trouble(format!("cannot read older revisions to start on: {error}"))),
         }
     }
@@ -284,9 +314,13 @@ impl<T: Send + Sync + 'static> Engine<T> {
     async fn step_back(&mut self, inbox: &mut Inbox) {
         let Some(entry) = self.older.pop_front() else { return };
         let digest = entry.digest();
-        if let Some(Ok(new)) = self.decide(&entry, digest, None, inbox).await {
+        if let Some(Ok(new)) = self.unless_newer(self.prove(&entry, digest, None), inbox).await {
             self.older.clear();
             self.stepped_back = true;
+            // One that is trusted and cannot be used is the last trusted one all the same.
+            if self.builder.trust.is_some() && self.trusted.is_none() {
+                self.trusted = Some((entry.position(), self.identity.clone()));
+            }
             let at = new.applied_at;
             self.shared.serving.store(Some(new));
             self.update(|state| (state.revision, state.digest) = (Some(entry.revision), Some(digest)));
@@ -302,16 +336,10 @@ impl<T: Send + Sync + 'static> Engine<T> {
         }
     }
 
-    /// Proves a revision. None where a newer one came before that was done: a probe of a dead database is not to hold up
-    /// the way out.
-    async fn decide(
-        &self,
-        entry: &Entry,
-        digest: Digest,
-        serving: Option<Arc<Serving<T>>>,
-        inbox: &mut Inbox,
-    ) -> Option<Result<Arc<Serving<T>>, Rejection>> {
-        let mut proof = std::pin::pin!(self.prove(entry, digest, serving));
+    /// What `proof` of a revision comes to. None where a newer one came before that was done: a probe of a dead database is
+    /// not to hold up the way out.
+    async fn unless_newer<P>(&self, proof: impl Future<Output = P>, inbox: &mut Inbox) -> Option<P> {
+        let mut proof = std::pin::pin!(proof);
         let mut cut = None;
         loop {
             tokio::select! {
@@ -361,6 +389,15 @@ impl<T: Send + Sync + 'static> Engine<T> {
             Ok(_) => return Ok(()),
             Err(error) => return Err(Rejection::unavailable(format!("its schema cannot be read: {error}"))),
         };
+        if let Some(trust) = &self.builder.trust {
+            // Where it stands cannot be shown: a service has no right to the history of a schema.
+            let statement = schema.statement(self.builder.bucket.name(), schema.digest());
+            if let Err(distrust) = trust.verify(&statement, schema.claim()) {
+                let text = format!("{key}@{} rejects nothing: not trusted: {distrust}", schema.revision);
+                self.tell(&Event::Trouble(text));
+                return Ok(());
+            }
+        }
         match Schema::parse(schema.value) {
             Ok(schema) => Ok(schema.judge(document)?),
             Err(error) => {
@@ -386,7 +423,7 @@ impl<T: Send + Sync + 'static> Engine<T> {
     fn applied(&self, entry: &Entry, digest: Digest, from: Origin, live: bool, at: Timestamp) {
         if from == Origin::Server
             && let Some(state) = &self.builder.state
-            && let Err(error) = state.write(entry, self.identity.as_deref())
+            && let Err(error) = state.write(entry, self.identity.as_deref(), self.builder.trust.is_some())
         {
             self.tell(&Event::Trouble(error.to_string()));
         }

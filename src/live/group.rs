@@ -18,11 +18,12 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::{Event, Origin, Rejection, RejectionKind, Serving, State, backoff, document_of, report};
-use crate::document::{Digest, Document};
+use super::{Event, Origin, Rejection, RejectionKind, Serving, State, backoff, document_of, report, trusted};
+use crate::document::Document;
 use crate::kv::{
-    Announcer, Bucket, BucketError, Change, Changes, Entry, Instance, Key, Operation, Pattern, random_below,
+    Announcer, Bucket, BucketError, Change, Changes, Entry, Instance, Key, Operation, Pattern, Position, random_below,
 };
+use crate::signature::Trust;
 
 /// The keys of this process and their values, always the last good ones. Dropped, it stops following them.
 pub struct Group<T> {
@@ -64,6 +65,7 @@ pub struct Builder<T> {
     bucket: Bucket,
     pattern: Pattern,
     make: Make<T>,
+    trust: Option<Trust>,
     check: Option<Check<T>>,
     observe: Observe,
     instance: Option<Instance>,
@@ -87,6 +89,7 @@ impl<T: Send + Sync + 'static> Group<T> {
             bucket: bucket.clone(),
             pattern: pattern.clone(),
             make: Arc::new(move |key, serving, document| Box::pin(make(key, serving, document))),
+            trust: None,
             check: None,
             observe: Arc::new(|_, _| {}),
             instance: None,
@@ -140,6 +143,13 @@ impl<T: Send + Sync + 'static> Builder<T> {
         self
     }
 
+    /// As [`super::Builder::trust`], for each of the keys: of one that is not trusted, all that was published as one with it
+    /// stays out. At the start it reads the history of each key, one after the other.
+    pub fn trust(mut self, trust: Trust) -> Builder<T> {
+        self.trust = Some(trust);
+        self
+    }
+
     /// Calls `observe` with each event and the key that it is about, if it is about one, in order, on the task that
     /// follows the keys: it must not block.
     pub fn observe(mut self, observe: impl Fn(Option<&Key>, &Event) + Send + Sync + 'static) -> Builder<T> {
@@ -183,6 +193,8 @@ struct Note {
     announcer: Option<Announcer>,
     removed: bool,
     stepped_back: bool,
+    /// The last revision that was applied.
+    applied: Option<Position>,
 }
 
 /// Entries that are applied together or not at all: one, or the members of a change set that match.
@@ -268,6 +280,7 @@ impl<T: Send + Sync + 'static> Engine<T> {
             Change::Reset => {
                 self.held.clear();
                 self.retries.clear();
+                self.notes.values_mut().for_each(|note| note.applied = None);
                 self.update_all(|state| state.newest = None);
             }
             Change::Missing => self.tell(None, &Event::Absent),
@@ -401,7 +414,11 @@ impl<T: Send + Sync + 'static> Engine<T> {
     async fn prove(&mut self, units: Vec<Unit>, live: bool, attempts: u32) {
         let mut good = Vec::new();
         for unit in units {
-            match self.build(&unit).await {
+            let built = match self.vet(&unit, live && attempts == 0).await {
+                Ok(()) => self.build(&unit).await,
+                Err(untrusted) => Err(untrusted),
+            };
+            match built {
                 Ok(built) => good.push((unit, built)),
                 Err((at, rejection)) => self.reject(unit, at, rejection, attempts).await,
             }
@@ -426,6 +443,17 @@ impl<T: Send + Sync + 'static> Engine<T> {
                 }
             }
         }
+    }
+
+    /// Which of a unit's documents is not trusted, and why, if only trusted ones are to be used. None of a set is then.
+    async fn vet(&self, unit: &Unit, live: bool) -> Result<(), (Option<Key>, Rejection)> {
+        let Some(trust) = &self.builder.trust else { return Ok(()) };
+        for entry in unit.iter().filter(|entry| entry.operation == Operation::Put) {
+            let known = self.notes.get(&entry.key).and_then(|note| note.applied);
+            let vetted = trusted::vet(&self.builder.bucket, trust, entry, entry.digest(), live, known).await;
+            vetted.map_err(|rejection| (Some(entry.key.clone()), rejection))?;
+        }
+        Ok(())
     }
 
     /// The values of a unit's documents, or which of them cannot be used and why. What holds the bytes that serve is not
@@ -475,6 +503,7 @@ impl<T: Send + Sync + 'static> Engine<T> {
                 told.push((&entry.key, Event::Removed { revision: Some(revision) }));
                 continue;
             }
+            note.applied = Some(entry.position());
             // What was refused stays so while something older serves.
             let older = self.shared.states.borrow()[&entry.key].newest > Some(revision);
             note.stepped_back = older;
@@ -510,7 +539,7 @@ impl<T: Send + Sync + 'static> Engine<T> {
                 self.tell(Some(&entry.key), &Event::Rejected { revision, digest, rejection, serving });
             }
             if attempts == 0 && serving.is_none() {
-                self.step_back(entry, digest).await;
+                self.step_back(entry).await;
             }
         }
         if rejection.kind == RejectionKind::Unavailable {
@@ -519,16 +548,16 @@ impl<T: Send + Sync + 'static> Engine<T> {
     }
 
     /// Starts on the newest older revision that can be used, where the newest one was refused and nothing serves.
-    async fn step_back(&mut self, refused: &Entry, digest: Digest) {
+    async fn step_back(&mut self, refused: &Entry) {
         let key = &refused.key;
-        let older = match self.builder.bucket.older(key, refused.revision).await {
+        let older = match trusted::older(&self.builder.bucket, self.builder.trust.as_ref(), refused).await {
             Ok(older) => older,
             Err(error) => {
                 let text = format!("cannot read older revisions of {key} to start on: {error}");
                 return self.tell(Some(key), &Event::Trouble(text));
             }
         };
-        for entry in older.into_iter().filter(|entry| entry.digest() != digest) {
+        for entry in older {
             let unit = vec![entry];
             let Ok(built) = self.build(&unit).await else { continue };
             let Ok(new) = self.check(built.into_iter()).await else { continue };

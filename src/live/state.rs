@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::document::{Digest, Format};
 use crate::kv::{Entry, Floor, Key, Position, Revision};
+use crate::signature::Claim;
 
 /// A directory that keeps the last good document of each key, and the name of this instance.
 ///
@@ -44,11 +45,14 @@ struct Head {
     created: Timestamp,
     digest: String,
     format: Option<String>,
+    /// The signature that the document came with, and who says to have made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    signed: Option<(String, String)>,
 }
 
 /// What was kept of a key.
 pub(super) struct Kept {
-    bucket: Option<String>,
+    pub(super) bucket: Option<String>,
     pub(super) entry: Entry,
 }
 
@@ -113,15 +117,16 @@ impl StateDir {
             return Err(damaged());
         }
         let format = head.format.and_then(|word| word.parse::<Format>().ok());
-        let entry = Entry::kept(key.clone(), Revision(head.revision), head.created, format, value);
+        let claim = head.signed.map(|(signature, signer)| Claim { signature, signer });
+        let entry = Entry::kept(key.clone(), Revision(head.revision), head.created, format, claim, value);
         Ok(Some(Kept { bucket: head.bucket, entry }))
     }
 
-    /// Keeps `entry` of the bucket `bucket`.
+    /// Keeps `entry` of the bucket `bucket`; its signature only if it was `vetted`, so that nobody takes it for that later.
     ///
     /// # Errors
     /// [`StateError`] where it cannot be written; what was kept before is kept.
-    pub(super) fn write(&self, entry: &Entry, bucket: Option<&str>) -> Result<(), StateError> {
+    pub(super) fn write(&self, entry: &Entry, bucket: Option<&str>, vetted: bool) -> Result<(), StateError> {
         let head = Head {
             bucket: bucket.map(str::to_owned),
             key: entry.key.to_string(),
@@ -129,6 +134,7 @@ impl StateDir {
             created: entry.created,
             digest: entry.digest().to_string(),
             format: entry.provenance.format.map(|format| format.to_string()),
+            signed: entry.claim().filter(|_| vetted).map(|claim| (claim.signature.clone(), claim.signer.clone())),
         };
         let path = self.path(&entry.key);
         let head =
@@ -145,7 +151,7 @@ impl StateDir {
     ) -> Result<(), StateError> {
         match self.read(key)? {
             Some(kept) if kept.bucket.as_deref() != bucket && Some(kept.entry.revision) == revision => {
-                self.write(&kept.entry, bucket)
+                self.write(&kept.entry, bucket, true)
             }
             _ => Ok(()),
         }
