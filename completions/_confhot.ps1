@@ -106,6 +106,8 @@ Register-ArgumentCompleter -Native -CommandName 'confhot' -ScriptBlock {
             [CompletionResult]::new('--replicas', '--replicas', [CompletionResultType]::ParameterName, 'Copies that a new bucket has in a cluster')
             [CompletionResult]::new('--validate-with', '--validate-with', [CompletionResultType]::ParameterName, 'Your own check before a document is published: a shell command with the document on stdin, and CONFHOT_KEY and CONFHOT_PATH in its environment; it refuses by an exit code that is not 0, and what it says is the reason')
             [CompletionResult]::new('--validate-timeout', '--validate-timeout', [CompletionResultType]::ParameterName, 'How long it may take; then it is killed, with its process group, and the document is refused')
+            [CompletionResult]::new('--sign', '--sign', [CompletionResultType]::ParameterName, 'Sign what is published, with the nkey seed in this file')
+            [CompletionResult]::new('--trust', '--trust', [CompletionResultType]::ParameterName, 'With --sign: whose signatures count beside its own; public nkeys or files of them, separated by commas')
             [CompletionResult]::new('--wait', '--wait', [CompletionResultType]::ParameterName, 'Wait until every live instance applied it, at most so long')
             [CompletionResult]::new('--instances', '--instances', [CompletionResultType]::ParameterName, 'With --wait: so many instances at least; 0 is content with none')
             [CompletionResult]::new('--server', '--server', [CompletionResultType]::ParameterName, 'NATS servers, separated by commas [env: CONFHOT_SERVER, else NATS_URL] [default: nats://127.0.0.1:4222]')
@@ -146,6 +148,7 @@ Register-ArgumentCompleter -Native -CommandName 'confhot' -ScriptBlock {
             [CompletionResult]::new('--name', '--name', [CompletionResultType]::ParameterName, 'Key to follow: the service''s name')
             [CompletionResult]::new('--http', '--http', [CompletionResultType]::ParameterName, 'Serve HTTP here; port 0 takes a free one')
             [CompletionResult]::new('--state-dir', '--state-dir', [CompletionResultType]::ParameterName, 'Keep the last good value here, and start on it while no server answers')
+            [CompletionResult]::new('--trust', '--trust', [CompletionResultType]::ParameterName, 'Whose signatures count: public nkeys or files of them, separated by commas')
             [CompletionResult]::new('--instance', '--instance', [CompletionResultType]::ParameterName, 'Name of this instance [default: host name and process id; with a state directory, the one kept there]')
             [CompletionResult]::new('--server', '--server', [CompletionResultType]::ParameterName, 'NATS servers, separated by commas [env: CONFHOT_SERVER, else NATS_URL] [default: nats://127.0.0.1:4222]')
             [CompletionResult]::new('--context', '--context', [CompletionResultType]::ParameterName, 'A context of the `nats` CLI [env: NATS_CONTEXT] [default: the selected one, where no server is named otherwise]')
@@ -177,6 +180,7 @@ Register-ArgumentCompleter -Native -CommandName 'confhot' -ScriptBlock {
         'confhot;get' {
             [CompletionResult]::new('--revision', '--revision', [CompletionResultType]::ParameterName, 'A revision: `43`, or `@~1` for the one before the head of this key')
             [CompletionResult]::new('--at', '--at', [CompletionResultType]::ParameterName, 'As it was when the bucket was at this revision, which may be another key''s: `43`, or `@` for now')
+            [CompletionResult]::new('--trust', '--trust', [CompletionResultType]::ParameterName, 'Whose signatures count: public nkeys or files of them, separated by commas')
             [CompletionResult]::new('--server', '--server', [CompletionResultType]::ParameterName, 'NATS servers, separated by commas [env: CONFHOT_SERVER, else NATS_URL] [default: nats://127.0.0.1:4222]')
             [CompletionResult]::new('--context', '--context', [CompletionResultType]::ParameterName, 'A context of the `nats` CLI [env: NATS_CONTEXT] [default: the selected one, where no server is named otherwise]')
             [CompletionResult]::new('--creds', '--creds', [CompletionResultType]::ParameterName, 'File with a user JWT and its seed [env: NATS_CREDS]')
@@ -210,6 +214,8 @@ Register-ArgumentCompleter -Native -CommandName 'confhot' -ScriptBlock {
             [CompletionResult]::new('--message', '--message', [CompletionResultType]::ParameterName, 'Why, for the history')
             [CompletionResult]::new('--validate-with', '--validate-with', [CompletionResultType]::ParameterName, 'Your own check before a document is published: a shell command with the document on stdin, and CONFHOT_KEY and CONFHOT_PATH in its environment; it refuses by an exit code that is not 0, and what it says is the reason')
             [CompletionResult]::new('--validate-timeout', '--validate-timeout', [CompletionResultType]::ParameterName, 'How long it may take; then it is killed, with its process group, and the document is refused')
+            [CompletionResult]::new('--sign', '--sign', [CompletionResultType]::ParameterName, 'Sign what is published, with the nkey seed in this file')
+            [CompletionResult]::new('--trust', '--trust', [CompletionResultType]::ParameterName, 'With --sign: whose signatures count beside its own; public nkeys or files of them, separated by commas')
             [CompletionResult]::new('--wait', '--wait', [CompletionResultType]::ParameterName, 'Wait until every live instance applied it, at most so long')
             [CompletionResult]::new('--instances', '--instances', [CompletionResultType]::ParameterName, 'With --wait: so many instances at least; 0 is content with none')
             [CompletionResult]::new('--server', '--server', [CompletionResultType]::ParameterName, 'NATS servers, separated by commas [env: CONFHOT_SERVER, else NATS_URL] [default: nats://127.0.0.1:4222]')
@@ -301,6 +307,7 @@ Register-ArgumentCompleter -Native -CommandName 'confhot' -ScriptBlock {
         }
         'confhot;history' {
             [CompletionResult]::new('--limit', '--limit', [CompletionResultType]::ParameterName, 'At most so many revisions')
+            [CompletionResult]::new('--trust', '--trust', [CompletionResultType]::ParameterName, 'Whose signatures count: public nkeys or files of them, separated by commas')
             [CompletionResult]::new('--server', '--server', [CompletionResultType]::ParameterName, 'NATS servers, separated by commas [env: CONFHOT_SERVER, else NATS_URL] [default: nats://127.0.0.1:4222]')
             [CompletionResult]::new('--context', '--context', [CompletionResultType]::ParameterName, 'A context of the `nats` CLI [env: NATS_CONTEXT] [default: the selected one, where no server is named otherwise]')
             [CompletionResult]::new('--creds', '--creds', [CompletionResultType]::ParameterName, 'File with a user JWT and its seed [env: NATS_CREDS]')
@@ -417,6 +424,8 @@ Register-ArgumentCompleter -Native -CommandName 'confhot' -ScriptBlock {
         }
         'confhot;rollback' {
             [CompletionResult]::new('--message', '--message', [CompletionResultType]::ParameterName, 'Why, for the history')
+            [CompletionResult]::new('--sign', '--sign', [CompletionResultType]::ParameterName, 'Sign what is published, with the nkey seed in this file')
+            [CompletionResult]::new('--trust', '--trust', [CompletionResultType]::ParameterName, 'With --sign: whose signatures count beside its own; public nkeys or files of them, separated by commas')
             [CompletionResult]::new('--wait', '--wait', [CompletionResultType]::ParameterName, 'Wait until every live instance applied it, at most so long')
             [CompletionResult]::new('--instances', '--instances', [CompletionResultType]::ParameterName, 'With --wait: so many instances at least; 0 is content with none')
             [CompletionResult]::new('--server', '--server', [CompletionResultType]::ParameterName, 'NATS servers, separated by commas [env: CONFHOT_SERVER, else NATS_URL] [default: nats://127.0.0.1:4222]')
@@ -449,6 +458,7 @@ Register-ArgumentCompleter -Native -CommandName 'confhot' -ScriptBlock {
             break
         }
         'confhot;watch' {
+            [CompletionResult]::new('--trust', '--trust', [CompletionResultType]::ParameterName, 'Whose signatures count: public nkeys or files of them, separated by commas')
             [CompletionResult]::new('--server', '--server', [CompletionResultType]::ParameterName, 'NATS servers, separated by commas [env: CONFHOT_SERVER, else NATS_URL] [default: nats://127.0.0.1:4222]')
             [CompletionResult]::new('--context', '--context', [CompletionResultType]::ParameterName, 'A context of the `nats` CLI [env: NATS_CONTEXT] [default: the selected one, where no server is named otherwise]')
             [CompletionResult]::new('--creds', '--creds', [CompletionResultType]::ParameterName, 'File with a user JWT and its seed [env: NATS_CREDS]')
@@ -476,6 +486,7 @@ Register-ArgumentCompleter -Native -CommandName 'confhot' -ScriptBlock {
             break
         }
         'confhot;status' {
+            [CompletionResult]::new('--trust', '--trust', [CompletionResultType]::ParameterName, 'Whose signatures count: public nkeys or files of them, separated by commas')
             [CompletionResult]::new('--server', '--server', [CompletionResultType]::ParameterName, 'NATS servers, separated by commas [env: CONFHOT_SERVER, else NATS_URL] [default: nats://127.0.0.1:4222]')
             [CompletionResult]::new('--context', '--context', [CompletionResultType]::ParameterName, 'A context of the `nats` CLI [env: NATS_CONTEXT] [default: the selected one, where no server is named otherwise]')
             [CompletionResult]::new('--creds', '--creds', [CompletionResultType]::ParameterName, 'File with a user JWT and its seed [env: NATS_CREDS]')

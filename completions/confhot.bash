@@ -889,7 +889,7 @@ _confhot() {
             return 0
             ;;
         confhot__subcmd__get)
-            opts="-q -v -h --revision --at --server --context --creds --nkey --user --password-file --token-file --tls-ca --tls-cert --tls-key --tls-first --js-domain --inbox-prefix --bucket --timeout --format --color --quiet --verbose --log-format --help"
+            opts="-q -v -h --revision --at --trust --server --context --creds --nkey --user --password-file --token-file --tls-ca --tls-cert --tls-key --tls-first --js-domain --inbox-prefix --bucket --timeout --format --color --quiet --verbose --log-format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -900,6 +900,10 @@ _confhot() {
                     return 0
                     ;;
                 --at)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --trust)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -979,13 +983,17 @@ _confhot() {
             return 0
             ;;
         confhot__subcmd__history)
-            opts="-q -v -h --limit --journal --server --context --creds --nkey --user --password-file --token-file --tls-ca --tls-cert --tls-key --tls-first --js-domain --inbox-prefix --bucket --timeout --format --color --quiet --verbose --log-format --help"
+            opts="-q -v -h --limit --journal --trust --server --context --creds --nkey --user --password-file --token-file --tls-ca --tls-cert --tls-key --tls-first --js-domain --inbox-prefix --bucket --timeout --format --color --quiet --verbose --log-format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --limit)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --trust)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1237,7 +1245,7 @@ _confhot() {
             return 0
             ;;
         confhot__subcmd__loader)
-            opts="-q -v -h --dir --once --dry-run --prune --yes --enforce --poll --replicas --allow-empty --force --validate-with --validate-timeout --wait --instances --rollback-on-reject --server --context --creds --nkey --user --password-file --token-file --tls-ca --tls-cert --tls-key --tls-first --js-domain --inbox-prefix --bucket --timeout --format --color --quiet --verbose --log-format --help"
+            opts="-q -v -h --dir --once --dry-run --prune --yes --enforce --poll --replicas --allow-empty --force --validate-with --validate-timeout --sign --trust --wait --instances --rollback-on-reject --server --context --creds --nkey --user --password-file --token-file --tls-ca --tls-cert --tls-key --tls-first --js-domain --inbox-prefix --bucket --timeout --format --color --quiet --verbose --log-format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1260,6 +1268,14 @@ _confhot() {
                     return 0
                     ;;
                 --validate-timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --sign)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --trust)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1433,7 +1449,7 @@ _confhot() {
             return 0
             ;;
         confhot__subcmd__put)
-            opts="-q -v -h --set --as --expect --message --force --validate-with --validate-timeout --wait --instances --rollback-on-reject --server --context --creds --nkey --user --password-file --token-file --tls-ca --tls-cert --tls-key --tls-first --js-domain --inbox-prefix --bucket --timeout --format --color --quiet --verbose --log-format --help"
+            opts="-q -v -h --set --as --expect --message --force --validate-with --validate-timeout --sign --trust --wait --instances --rollback-on-reject --server --context --creds --nkey --user --password-file --token-file --tls-ca --tls-cert --tls-key --tls-first --js-domain --inbox-prefix --bucket --timeout --format --color --quiet --verbose --log-format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1460,6 +1476,14 @@ _confhot() {
                     return 0
                     ;;
                 --validate-timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --sign)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --trust)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1547,13 +1571,21 @@ _confhot() {
             return 0
             ;;
         confhot__subcmd__rollback)
-            opts="-y -q -v -h --message --set --yes --wait --instances --server --context --creds --nkey --user --password-file --token-file --tls-ca --tls-cert --tls-key --tls-first --js-domain --inbox-prefix --bucket --timeout --format --color --quiet --verbose --log-format --help"
+            opts="-y -q -v -h --message --set --yes --sign --trust --wait --instances --server --context --creds --nkey --user --password-file --token-file --tls-ca --tls-cert --tls-key --tls-first --js-domain --inbox-prefix --bucket --timeout --format --color --quiet --verbose --log-format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --message)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --sign)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --trust)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1641,7 +1673,7 @@ _confhot() {
             return 0
             ;;
         confhot__subcmd__serve)
-            opts="-q -v -h --name --http --state-dir --without-database --instance --server --context --creds --nkey --user --password-file --token-file --tls-ca --tls-cert --tls-key --tls-first --js-domain --inbox-prefix --bucket --timeout --format --color --quiet --verbose --log-format --help"
+            opts="-q -v -h --name --http --state-dir --trust --without-database --instance --server --context --creds --nkey --user --password-file --token-file --tls-ca --tls-cert --tls-key --tls-first --js-domain --inbox-prefix --bucket --timeout --format --color --quiet --verbose --log-format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1656,6 +1688,10 @@ _confhot() {
                     return 0
                     ;;
                 --state-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --trust)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1739,12 +1775,16 @@ _confhot() {
             return 0
             ;;
         confhot__subcmd__status)
-            opts="-q -v -h --watch --server --context --creds --nkey --user --password-file --token-file --tls-ca --tls-cert --tls-key --tls-first --js-domain --inbox-prefix --bucket --timeout --format --color --quiet --verbose --log-format --help"
+            opts="-q -v -h --watch --trust --server --context --creds --nkey --user --password-file --token-file --tls-ca --tls-cert --tls-key --tls-first --js-domain --inbox-prefix --bucket --timeout --format --color --quiet --verbose --log-format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --trust)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --server)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -1911,12 +1951,16 @@ _confhot() {
             return 0
             ;;
         confhot__subcmd__watch)
-            opts="-q -v -h --server --context --creds --nkey --user --password-file --token-file --tls-ca --tls-cert --tls-key --tls-first --js-domain --inbox-prefix --bucket --timeout --format --color --quiet --verbose --log-format --help"
+            opts="-q -v -h --trust --server --context --creds --nkey --user --password-file --token-file --tls-ca --tls-cert --tls-key --tls-first --js-domain --inbox-prefix --bucket --timeout --format --color --quiet --verbose --log-format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --trust)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --server)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

@@ -104,6 +104,8 @@ complete -c confhot -n "__fish_confhot_using_subcommand loader" -l poll -d 'Peri
 complete -c confhot -n "__fish_confhot_using_subcommand loader" -l replicas -d 'Copies that a new bucket has in a cluster' -r
 complete -c confhot -n "__fish_confhot_using_subcommand loader" -l validate-with -d 'Your own check before a document is published: a shell command with the document on stdin, and CONFHOT_KEY and CONFHOT_PATH in its environment; it refuses by an exit code that is not 0, and what it says is the reason' -r
 complete -c confhot -n "__fish_confhot_using_subcommand loader" -l validate-timeout -d 'How long it may take; then it is killed, with its process group, and the document is refused' -r
+complete -c confhot -n "__fish_confhot_using_subcommand loader" -l sign -d 'Sign what is published, with the nkey seed in this file' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand loader" -l trust -d 'With --sign: whose signatures count beside its own; public nkeys or files of them, separated by commas' -r
 complete -c confhot -n "__fish_confhot_using_subcommand loader" -l wait -d 'Wait until every live instance applied it, at most so long' -r
 complete -c confhot -n "__fish_confhot_using_subcommand loader" -l instances -d 'With --wait: so many instances at least; 0 is content with none' -r
 complete -c confhot -n "__fish_confhot_using_subcommand loader" -l server -d 'NATS servers, separated by commas [env: CONFHOT_SERVER, else NATS_URL] [default: nats://127.0.0.1:4222]' -r
@@ -142,6 +144,7 @@ complete -c confhot -n "__fish_confhot_using_subcommand loader" -s h -l help -d 
 complete -c confhot -n "__fish_confhot_using_subcommand serve" -l name -d 'Key to follow: the service\'s name' -r
 complete -c confhot -n "__fish_confhot_using_subcommand serve" -l http -d 'Serve HTTP here; port 0 takes a free one' -r
 complete -c confhot -n "__fish_confhot_using_subcommand serve" -l state-dir -d 'Keep the last good value here, and start on it while no server answers' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand serve" -l trust -d 'Whose signatures count: public nkeys or files of them, separated by commas' -r
 complete -c confhot -n "__fish_confhot_using_subcommand serve" -l instance -d 'Name of this instance [default: host name and process id; with a state directory, the one kept there]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand serve" -l server -d 'NATS servers, separated by commas [env: CONFHOT_SERVER, else NATS_URL] [default: nats://127.0.0.1:4222]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand serve" -l context -d 'A context of the `nats` CLI [env: NATS_CONTEXT] [default: the selected one, where no server is named otherwise]' -r
@@ -171,6 +174,7 @@ complete -c confhot -n "__fish_confhot_using_subcommand serve" -s v -l verbose -
 complete -c confhot -n "__fish_confhot_using_subcommand serve" -s h -l help -d 'Print help'
 complete -c confhot -n "__fish_confhot_using_subcommand get" -l revision -d 'A revision: `43`, or `@~1` for the one before the head of this key' -r
 complete -c confhot -n "__fish_confhot_using_subcommand get" -l at -d 'As it was when the bucket was at this revision, which may be another key\'s: `43`, or `@` for now' -r
+complete -c confhot -n "__fish_confhot_using_subcommand get" -l trust -d 'Whose signatures count: public nkeys or files of them, separated by commas' -r
 complete -c confhot -n "__fish_confhot_using_subcommand get" -l server -d 'NATS servers, separated by commas [env: CONFHOT_SERVER, else NATS_URL] [default: nats://127.0.0.1:4222]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand get" -l context -d 'A context of the `nats` CLI [env: NATS_CONTEXT] [default: the selected one, where no server is named otherwise]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand get" -l creds -d 'File with a user JWT and its seed [env: NATS_CREDS]' -r -F
@@ -202,6 +206,8 @@ complete -c confhot -n "__fish_confhot_using_subcommand put" -l expect -d 'Compa
 complete -c confhot -n "__fish_confhot_using_subcommand put" -l message -d 'Why, for the history' -r
 complete -c confhot -n "__fish_confhot_using_subcommand put" -l validate-with -d 'Your own check before a document is published: a shell command with the document on stdin, and CONFHOT_KEY and CONFHOT_PATH in its environment; it refuses by an exit code that is not 0, and what it says is the reason' -r
 complete -c confhot -n "__fish_confhot_using_subcommand put" -l validate-timeout -d 'How long it may take; then it is killed, with its process group, and the document is refused' -r
+complete -c confhot -n "__fish_confhot_using_subcommand put" -l sign -d 'Sign what is published, with the nkey seed in this file' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand put" -l trust -d 'With --sign: whose signatures count beside its own; public nkeys or files of them, separated by commas' -r
 complete -c confhot -n "__fish_confhot_using_subcommand put" -l wait -d 'Wait until every live instance applied it, at most so long' -r
 complete -c confhot -n "__fish_confhot_using_subcommand put" -l instances -d 'With --wait: so many instances at least; 0 is content with none' -r
 complete -c confhot -n "__fish_confhot_using_subcommand put" -l server -d 'NATS servers, separated by commas [env: CONFHOT_SERVER, else NATS_URL] [default: nats://127.0.0.1:4222]' -r
@@ -287,6 +293,7 @@ complete -c confhot -n "__fish_confhot_using_subcommand export" -s q -l quiet -d
 complete -c confhot -n "__fish_confhot_using_subcommand export" -s v -l verbose -d 'Say more; twice for all that the libraries log'
 complete -c confhot -n "__fish_confhot_using_subcommand export" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c confhot -n "__fish_confhot_using_subcommand history" -l limit -d 'At most so many revisions' -r
+complete -c confhot -n "__fish_confhot_using_subcommand history" -l trust -d 'Whose signatures count: public nkeys or files of them, separated by commas' -r
 complete -c confhot -n "__fish_confhot_using_subcommand history" -l server -d 'NATS servers, separated by commas [env: CONFHOT_SERVER, else NATS_URL] [default: nats://127.0.0.1:4222]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand history" -l context -d 'A context of the `nats` CLI [env: NATS_CONTEXT] [default: the selected one, where no server is named otherwise]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand history" -l creds -d 'File with a user JWT and its seed [env: NATS_CREDS]' -r -F
@@ -393,6 +400,8 @@ complete -c confhot -n "__fish_confhot_using_subcommand delete" -s q -l quiet -d
 complete -c confhot -n "__fish_confhot_using_subcommand delete" -s v -l verbose -d 'Say more; twice for all that the libraries log'
 complete -c confhot -n "__fish_confhot_using_subcommand delete" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c confhot -n "__fish_confhot_using_subcommand rollback" -l message -d 'Why, for the history' -r
+complete -c confhot -n "__fish_confhot_using_subcommand rollback" -l sign -d 'Sign what is published, with the nkey seed in this file' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand rollback" -l trust -d 'With --sign: whose signatures count beside its own; public nkeys or files of them, separated by commas' -r
 complete -c confhot -n "__fish_confhot_using_subcommand rollback" -l wait -d 'Wait until every live instance applied it, at most so long' -r
 complete -c confhot -n "__fish_confhot_using_subcommand rollback" -l instances -d 'With --wait: so many instances at least; 0 is content with none' -r
 complete -c confhot -n "__fish_confhot_using_subcommand rollback" -l server -d 'NATS servers, separated by commas [env: CONFHOT_SERVER, else NATS_URL] [default: nats://127.0.0.1:4222]' -r
@@ -422,6 +431,7 @@ complete -c confhot -n "__fish_confhot_using_subcommand rollback" -l tls-first -
 complete -c confhot -n "__fish_confhot_using_subcommand rollback" -s q -l quiet -d 'Say errors only'
 complete -c confhot -n "__fish_confhot_using_subcommand rollback" -s v -l verbose -d 'Say more; twice for all that the libraries log'
 complete -c confhot -n "__fish_confhot_using_subcommand rollback" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c confhot -n "__fish_confhot_using_subcommand watch" -l trust -d 'Whose signatures count: public nkeys or files of them, separated by commas' -r
 complete -c confhot -n "__fish_confhot_using_subcommand watch" -l server -d 'NATS servers, separated by commas [env: CONFHOT_SERVER, else NATS_URL] [default: nats://127.0.0.1:4222]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand watch" -l context -d 'A context of the `nats` CLI [env: NATS_CONTEXT] [default: the selected one, where no server is named otherwise]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand watch" -l creds -d 'File with a user JWT and its seed [env: NATS_CREDS]' -r -F
@@ -447,6 +457,7 @@ complete -c confhot -n "__fish_confhot_using_subcommand watch" -l tls-first -d '
 complete -c confhot -n "__fish_confhot_using_subcommand watch" -s q -l quiet -d 'Say errors only'
 complete -c confhot -n "__fish_confhot_using_subcommand watch" -s v -l verbose -d 'Say more; twice for all that the libraries log'
 complete -c confhot -n "__fish_confhot_using_subcommand watch" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c confhot -n "__fish_confhot_using_subcommand status" -l trust -d 'Whose signatures count: public nkeys or files of them, separated by commas' -r
 complete -c confhot -n "__fish_confhot_using_subcommand status" -l server -d 'NATS servers, separated by commas [env: CONFHOT_SERVER, else NATS_URL] [default: nats://127.0.0.1:4222]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand status" -l context -d 'A context of the `nats` CLI [env: NATS_CONTEXT] [default: the selected one, where no server is named otherwise]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand status" -l creds -d 'File with a user JWT and its seed [env: NATS_CREDS]' -r -F

@@ -20,6 +20,7 @@ pub(crate) mod put;
 mod revision;
 pub(crate) mod rollback;
 pub(crate) mod serve;
+mod signing;
 pub(crate) mod status;
 pub(crate) mod validate;
 pub(crate) mod wait;
@@ -42,6 +43,7 @@ use confhot::kv::{
 use confhot::live;
 use confhot::schema::Schema;
 use confhot::server::{FindError, StartError};
+use confhot::signature::Distrust;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::{Environment, Global, Target, Verb};
@@ -154,6 +156,10 @@ pub(crate) enum No {
     Unusable { key: Key, revision: Revision, error: ParseError },
     #[error("{key}@{revision} is not what is allowed today: {error}")]
     Outlawed { key: Key, revision: Revision, error: ParseError },
+    #[error("{key}@{revision} is not trusted: {distrust}")]
+    Untrusted { key: Key, revision: Revision, distrust: Distrust },
+    #[error("{key}@{revision}, which it would go back to, has no signature that counts")]
+    Unsigned { key: Key, revision: Revision },
     #[error("{0}")]
     Problem(String),
     #[error("{key}@{revision} is of no change set")]
@@ -333,6 +339,10 @@ fn hint_of_no(no: &No) -> Option<String> {
             "it takes nats-server 2.12, and `allow_atomic` on the bucket; or publish them one by one".into()
         }
         No::Overtaken { key, .. } => format!("`confhot rollback {key}` takes back this one alone"),
+        No::Untrusted { key, .. } => format!("`confhot history {key} --trust` tells which revisions are"),
+        No::Unsigned { key, revision } => {
+            format!("look at it; `confhot rollback {key} {revision}` brings it back and signs it")
+        }
         No::Invalid { .. } | No::Refused { .. } | No::Problem(_) | No::Lone { .. } => return None,
     })
 }

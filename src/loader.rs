@@ -593,7 +593,10 @@ impl Loader {
             }
         }
         match Published::of_history(&history, &self.id) {
-            Some(published) => self.published.insert(key.clone(), published),
+            Some(published) => {
+                let signed = self.bucket.is_signed(&history[0]);
+                self.published.insert(key.clone(), Published { signed, ..published })
+            }
             None => self.published.remove(key),
         };
         Ok(())

@@ -147,35 +147,35 @@ impl Output {
     }
 
     /// Rows in columns under a head; of cells that come from elsewhere, control characters are escaped.
-    pub(crate) fn table<const N: usize>(&self, head: [&str; N], rows: &[[String; N]]) -> anyhow::Result<()> {
-        let rows: Vec<_> = rows.iter().map(|row| (Style::new(), row.clone())).collect();
+    pub(crate) fn table<Row: AsRef<[String]>>(&self, head: &[&str], rows: &[Row]) -> anyhow::Result<()> {
+        let rows: Vec<_> = rows.iter().map(|row| (Style::new(), row.as_ref())).collect();
         self.styled_table(head, &rows)
     }
 
     /// As [`Output::table`], each row in a style of its own where answers are coloured.
-    pub(crate) fn styled_table<const N: usize>(
+    pub(crate) fn styled_table<Row: AsRef<[String]>>(
         &self,
-        head: [&str; N],
-        rows: &[(Style, [String; N])],
+        head: &[&str],
+        rows: &[(Style, Row)],
     ) -> anyhow::Result<()> {
-        let rows: Vec<(Style, [Cow<'_, str>; N])> =
-            rows.iter().map(|(style, row)| (*style, row.each_ref().map(|cell| plain(cell)))).collect();
-        let mut widths = head.map(|cell| cell.chars().count());
+        let cells = |row: &'_ Row| row.as_ref().iter().map(|cell| plain(cell).into_owned()).collect::<Vec<_>>();
+        let rows: Vec<_> = rows.iter().map(|(style, row)| (*style, cells(row))).collect();
+        let mut widths: Vec<_> = head.iter().map(|cell| cell.chars().count()).collect();
         for (_, row) in &rows {
             for (width, cell) in widths.iter_mut().zip(row) {
                 *width = cell.chars().count().max(*width);
             }
         }
-        let line = |cells: [&str; N]| {
+        let line = |cells: &mut dyn Iterator<Item = &str>| {
             let mut line = String::new();
-            for (cell, width) in cells.into_iter().zip(widths) {
+            for (cell, width) in cells.zip(&widths) {
                 let _ = write!(line, "{cell:width$}  ");
             }
             line.trim_end().to_owned()
         };
-        self.line(&self.paint(STRONG, &line(head)))?;
+        self.line(&self.paint(STRONG, &line(&mut head.iter().copied())))?;
         rows.iter()
-            .try_for_each(|(style, row)| self.line(&self.paint(*style, &line(row.each_ref().map(AsRef::as_ref)))))
+            .try_for_each(|(style, row)| self.line(&self.paint(*style, &line(&mut row.iter().map(String::as_str)))))
     }
 
     /// `text` in a style, where answers are coloured.

@@ -101,7 +101,7 @@ pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome
         }
     }
     if !session.out.is_json() {
-        session.out.table(["KEY", "REVISION", "SIZE", "PATH"], &rows)?;
+        session.out.table(&["KEY", "REVISION", "SIZE", "PATH"], &rows)?;
         session.out.note(&format!("{} is in {} as it was at revision {}", bucket.name(), dir.display(), past.at));
     }
     Ok(if complete { Outcome::Yes } else { Outcome::No })

@@ -5,6 +5,7 @@ use confhot::kv::{Entry, Key, Operation};
 use serde_json::json;
 
 use super::revision::{Moment, Which};
+use super::signing::{Trusting, require};
 use super::{No, Outcome, Session, absent, document_of};
 
 /// Write a key's value, exactly the bytes that are stored
@@ -24,7 +25,8 @@ With --format json:
 
 Exit codes:
   0  here it is
-  1  no such key or revision, or deleted; with --at, not there or deleted by then, or not retained
+  1  no such key or revision, or deleted; with --at, not there or deleted by then, or not retained;
+     with --trust, none of these signed it for where it stands
   2  trouble")]
 pub(crate) struct Args {
     /// The key: `service1`, `billing.api`
@@ -35,9 +37,12 @@ pub(crate) struct Args {
     /// As it was when the bucket was at this revision, which may be another key's: `43`, or `@` for now
     #[arg(long, value_name = "R", conflicts_with = "revision")]
     at: Option<Moment>,
+    #[command(flatten)]
+    trusting: Trusting,
 }
 
 pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome> {
+    let trust = args.trusting.read()?;
     let bucket = session.bucket().await?;
     let entry = match args.at {
         Some(Moment(Some(at))) => match bucket.entry_at(&args.key, at).await? {
@@ -50,6 +55,7 @@ pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome
     if entry.operation == Operation::Delete {
         return Err(No::Deleted { key: args.key, at: entry.revision }.into());
     }
+    require(&bucket, trust.as_ref(), &entry).await?;
     if !session.out.is_json() {
         session.out.bytes(&entry.value)?;
         return Ok(Outcome::Yes);

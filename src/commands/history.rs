@@ -1,13 +1,15 @@
 //! `confhot history`
 
 use std::cmp::Reverse;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use confhot::document::{Digest, Format};
-use confhot::kv::{Bucket, ChangeSet, Entry, Key, Operation, Report, Revision, Writer};
+use confhot::kv::{Bucket, ChangeSet, Entry, Key, Operation, Report, Revision, Writer, trusted};
+use confhot::signature::Distrust;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::signing::Trusting;
 use super::{No, Outcome, Session, absent};
 
 /// List a key's revisions, newest first, deletes included
@@ -21,9 +23,11 @@ Examples:
 
 With --format json, a line a revision:
 {\"key\",\"revision\",\"operation\":\"put\"|\"delete\",\"created\",\"writer\",\"author\",\"commit\",\"message\",
-\"digest\",\"size\",\"format\",\"set\"}, and for the head \"applied\" and \"rejected\", counts of live instances.
+\"digest\",\"size\",\"format\",\"set\",\"signer\"}, and for the head \"applied\" and \"rejected\", counts of live instances.
 `size` is in bytes; `digest` is null for a delete; `set` is null, or {\"id\",\"members\"} where documents were \
 changed together: `confhot rollback KEY --set` takes them back together. What another client wrote has no provenance: null.
+`signer` is the public nkey of which the document has a signature, null for none. With --trust
+also \"trusted\", and where that is false \"distrust\", the reason; what only the journal has is not judged.
 
 Exit codes:
   0  here it is
@@ -38,6 +42,8 @@ pub(crate) struct Args {
     /// With all that `confhot journal enable` keeps beyond what the bucket does
     #[arg(long)]
     journal: bool,
+    #[command(flatten)]
+    trusting: Trusting,
 }
 
 /// One revision, as JSON tells it. `confhot watch` tells the same.
@@ -55,6 +61,9 @@ pub(super) struct Line<'a> {
     size: usize,
     format: Option<Format>,
     set: Option<&'a ChangeSet>,
+    signer: Option<&'a str>,
+    #[serde(flatten)]
+    judged: Option<Judged>,
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     instances: Option<Instances>,
 }
@@ -80,8 +89,27 @@ impl Instances {
     }
 }
 
-impl<'a> From<&'a Entry> for Line<'a> {
-    fn from(entry: &'a Entry) -> Line<'a> {
+/// What is thought of a revision where it was said whose signatures count.
+#[derive(Debug, Serialize)]
+pub(super) struct Judged {
+    trusted: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    distrust: Option<String>,
+}
+
+impl From<Option<&Distrust>> for Judged {
+    fn from(distrust: Option<&Distrust>) -> Judged {
+        Judged { trusted: distrust.is_none(), distrust: distrust.map(Distrust::to_string) }
+    }
+}
+
+/// Who signed a revision of `bucket`.
+pub(super) fn signer<'a>(bucket: &Bucket, entry: &'a Entry) -> Option<&'a str> {
+    entry.claim()?.signer_of(&entry.statement(bucket.name(), entry.digest()))
+}
+
+impl<'a> Line<'a> {
+    pub(super) fn of(bucket: &Bucket, entry: &'a Entry, judged: Option<Judged>) -> Line<'a> {
         let from = &entry.provenance;
         Line {
             key: &entry.key,
@@ -96,14 +124,21 @@ impl<'a> From<&'a Entry> for Line<'a> {
             size: entry.size,
             format: from.format,
             set: from.set.as_ref(),
+            signer: signer(bucket, entry),
+            judged,
             instances: None,
         }
     }
 }
 
 pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome> {
+    let trust = args.trusting.read()?;
     let bucket = session.bucket().await?;
     let mut history = bucket.history(&args.key).await?;
+    let judged: HashMap<Revision, Option<Distrust>> = trust.map_or_else(HashMap::new, |trust| {
+        let judge = |index| trusted::vouched(bucket.name(), &trust, &history, index).err();
+        history.iter().enumerate().map(|(index, entry)| (entry.revision, judge(index))).collect()
+    });
     if args.journal {
         let Some(journal) = bucket.journal().await? else {
             return Err(No::Unjournaled { bucket: bucket.name().to_owned() }.into());
@@ -123,26 +158,38 @@ pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome
     if session.out.is_json() {
         for entry in &history {
             let instances = (entry.revision == newest).then_some(instances);
-            session.out.json(&Line { instances, ..Line::from(entry) })?;
+            let judged = judged.get(&entry.revision).map(|distrust| Judged::from(distrust.as_ref()));
+            session.out.json(&Line { instances, ..Line::of(&bucket, entry, judged) })?;
         }
         return Ok(Outcome::Yes);
     }
-    // A column for the few keys that have use of it.
+    // Columns for the few keys that have use of them.
+    let mut extra: Vec<(&str, Vec<String>)> = Vec::new();
     if history.iter().any(|entry| entry.provenance.set.is_some()) {
-        let rows: Vec<_> = history
-            .iter()
-            .map(|entry| {
-                let [revision, created, writer, size, format, author, commit, message] = cells(entry);
-                let set = entry.provenance.set.as_ref();
-                let set = set.map(|set| format!("{} of {}", set.id.get(..8).unwrap_or(&set.id), set.members));
-                [revision, created, writer, size, format, author, commit, set.unwrap_or("-".into()), message]
-            })
-            .collect();
-        let [revision, created, writer, size, format, author, commit, message] = HEAD;
-        session.out.table([revision, created, writer, size, format, author, commit, "SET", message], &rows)?;
-    } else {
-        session.out.table(HEAD, &history.iter().map(cells).collect::<Vec<_>>())?;
+        let set = |set: &ChangeSet| format!("{} of {}", set.id.get(..8).unwrap_or(&set.id), set.members);
+        let set = |entry: &Entry| entry.provenance.set.as_ref().map_or("-".into(), set);
+        extra.push(("SET", history.iter().map(set).collect()));
     }
+    let signers: Vec<_> = history.iter().map(|entry| signer(&bucket, entry).unwrap_or("-").to_owned()).collect();
+    if signers.iter().any(|signer| signer != "-") {
+        extra.push(("SIGNER", signers));
+    }
+    if !judged.is_empty() {
+        let trust = |entry: &Entry| match judged.get(&entry.revision) {
+            Some(Some(distrust)) => distrust.to_string(),
+            Some(None) => "trusted".into(),
+            None => "-".into(),
+        };
+        extra.push(("TRUST", history.iter().map(trust).collect()));
+    }
+    let mut head = HEAD.to_vec();
+    let mut rows: Vec<_> = history.iter().map(|entry| cells(entry).to_vec()).collect();
+    for (name, column) in extra {
+        // Before the message, which may be of any length.
+        head.insert(head.len() - 1, name);
+        rows.iter_mut().zip(column).for_each(|(row, cell)| row.insert(row.len() - 1, cell));
+    }
+    session.out.table(&head, &rows)?;
     if let Instances { applied: Some(applied), rejected: Some(rejected) } = instances
         && applied + rejected > 0
     {

@@ -49,7 +49,7 @@ pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome
                 [entry.key.to_string(), entry.revision.to_string(), format, entry.size.to_string(), created]
             })
             .collect();
-        session.out.table(["KEY", "REVISION", "FORMAT", "SIZE", "CREATED"], &rows)?;
+        session.out.table(&["KEY", "REVISION", "FORMAT", "SIZE", "CREATED"], &rows)?;
     }
     Ok(Outcome::Yes)
 }

@@ -11,6 +11,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget};
 use serde_json::{Value, json};
 
 use super::check::ValidateWith;
+use super::signing::SignWith;
 use super::wait::{self, Stood};
 use super::{Outcome, Session};
 use crate::cli::duration;
@@ -33,6 +34,9 @@ Examples:
   confhot loader --dir configs --dry-run           say what would be published
   confhot loader --dir configs --once --format json
   confhot loader --dir configs --once --wait 60s --rollback-on-reject
+  confhot loader --dir configs --sign loader.nk    # `serve --trust` takes nothing else
+
+With --sign, a file that equals the head is published all the same if that has no signature that counts.
 
 With --wait, last on stdout: {\"event\":\"waited\"} with the lists applied, rejected, missing and left of
 {\"key\",\"instance\"} (rejected ones with their reason), and unread and rolled_back of keys. It waits for every document
@@ -78,6 +82,8 @@ pub(crate) struct Args {
     #[command(flatten)]
     validate: ValidateWith,
     #[command(flatten)]
+    signing: SignWith,
+    #[command(flatten)]
     waiting: wait::Args,
     /// With --wait: where an instance rejects it, take back all that was published in this run
     #[arg(long, requires = "wait")]
@@ -108,7 +114,8 @@ pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome
     options.host.clone_from(&session.environment.host);
     // A wrong directory is said before a server is looked for.
     std::fs::read_dir(&args.dir).with_context(|| format!("cannot read {}", args.dir.display()))?;
-    let bucket = if once { session.bucket().await? } else { session.bucket_in_time().await? };
+    let signing = args.signing.read(session)?;
+    let bucket = signing.on(if once { session.bucket().await? } else { session.bucket_in_time().await? });
     let connection = bucket.connection().clone();
     let outcome = if once {
         let mut waiting = args.waiting.begin(&bucket, None).await?;

@@ -15,6 +15,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::check::ValidateWith;
+use super::signing::SignWith;
 use super::{No, Outcome, Session, document_of, format_of, judge, previous_format, read, shown, wait};
 use wait::Waiting;
 
@@ -33,8 +34,10 @@ Examples:
   confhot put service1 service1.toml --expect 0     # only if it has no value
   confhot put service1 service1.toml --wait 30s --rollback-on-reject
   confhot put --set service1.toml billing/    # all of them as one change set, or none
+  confhot put service1 service1.toml --sign ops.nk
 
-Without --expect the last writer wins.
+Without --expect the last writer wins. With --sign, equal bytes without a signature that
+counts are published again.
 
 With --wait, it returns when every instance that was live when the document was stored has applied exactly that
 revision; with 1 on the first rejection, when something newer came, or when the time is over.
@@ -74,6 +77,8 @@ pub(crate) struct Args {
     #[command(flatten)]
     validate: ValidateWith,
     #[command(flatten)]
+    signing: SignWith,
+    #[command(flatten)]
     waiting: wait::Args,
     /// With --wait: where an instance rejects it, publish the last good revision again
     #[arg(long, requires = "wait")]
@@ -90,7 +95,8 @@ pub(crate) async fn run(session: &Session, mut args: Args) -> anyhow::Result<Out
     let mut provenance = provenance(session, args.message);
     provenance.path = (file.as_os_str() != "-").then(|| file.display().to_string());
 
-    let bucket = session.bucket().await?;
+    let signing = args.signing.read(session)?;
+    let bucket = signing.on(session.bucket().await?);
     let mut head = head(&bucket, &key).await?;
     let format = match args.r#as.or_else(|| format_of(&file)) {
         None => before(&bucket, head.as_ref()).await?,
@@ -110,6 +116,7 @@ pub(crate) async fn run(session: &Session, mut args: Args) -> anyhow::Result<Out
         if let Some(head) = &head
             && head.operation == Operation::Put
             && head.value == document.bytes()
+            && bucket.is_signed(head)
         {
             let target = Target { key, revision: head.revision, digest: document.digest() };
             return told(session, &bucket, target, None, waiting).await;

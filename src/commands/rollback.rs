@@ -7,6 +7,7 @@ use confhot::kv::{Bucket, Entry, Key, Operation, Write, rollback};
 use confhot::wait::Target;
 
 use super::revision::Which;
+use super::signing::{SignWith, may_come_back};
 use super::{No, Outcome, Session, Unconfirmed, absent, diff::style, document_of, judge, put, wait};
 use crate::output::plain;
 
@@ -17,6 +18,8 @@ use crate::output::plain;
 /// its journal, if it has one. Shows the diff first. Asks on a terminal; elsewhere --yes is needed.
 ///
 /// A loader whose file still holds what was withdrawn reports drift, and puts it back only when the file changes.
+///
+/// With --sign, a revision without a signature that counts comes back only where it is named.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -50,6 +53,8 @@ pub(crate) struct Args {
     #[arg(short, long)]
     yes: bool,
     #[command(flatten)]
+    signing: SignWith,
+    #[command(flatten)]
     waiting: wait::Args,
 }
 
@@ -57,15 +62,19 @@ pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome
     if args.set {
         return set::run(session, args).await;
     }
-    let Args { key, revision, message, yes, waiting, .. } = args;
-    let bucket = session.bucket().await?;
+    let Args { key, revision, message, yes, signing, waiting, .. } = args;
+    let signing = signing.read(session)?;
+    let bucket = signing.on(session.bucket().await?);
     let history = bucket.history(&key).await?;
     let Some(head) = history.first() else { return Err(absent(&bucket, &key).await) };
     let target = match revision {
         Some(which) => which.resolve(&bucket, &key).await?,
-        None => match rollback::target(&history) {
+        None => match rollback::target(&may_come_back(&bucket, history.clone())) {
             Some(target) => target.clone(),
             None => {
+                if let Some(revision) = rollback::target(&history).map(|target| target.revision) {
+                    return Err(No::Unsigned { key, revision }.into());
+                }
                 let origin = head.provenance.rollback_of.unwrap_or(head.revision);
                 return Err(No::NothingOlder { key, origin }.into());
             }
@@ -74,7 +83,7 @@ pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome
     if target.operation == Operation::Delete {
         return Err(No::Deleted { key, at: target.revision }.into());
     }
-    if head.operation == Operation::Put && head.value == target.value {
+    if head.operation == Operation::Put && head.value == target.value && bucket.is_signed(head) {
         let waiting = waiting.begin(&bucket, Some(&key)).await?;
         let target = Target { key, revision: head.revision, digest: head.digest() };
         return put::told(session, &bucket, target, None, waiting.map(|waiting| (waiting, false))).await;

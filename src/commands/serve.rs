@@ -19,6 +19,7 @@ use serde_json::json;
 use self::database::Lease;
 use self::metrics::Metrics;
 use self::settings::Settings;
+use super::signing::Trusting;
 use super::{Outcome, Session};
 use crate::output::{Output, milliseconds, value_without_passwords, without_passwords};
 
@@ -59,7 +60,8 @@ impl Maker {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Events on stdout: applied, rejected, absent, removed, disconnected, connected.
-A value that cannot be used is rejected with the reason, and the last good one serves on.
+A value that cannot be used is rejected with the reason, and the last good one serves on. With --trust, that is also one
+that none of these signed for this key, or that was put again over what came after it.
 
 What it does with a document; all of it is optional, and what it does not know is shown only:
   [server] request_timeout           deadline of each request [default: 30s]
@@ -84,6 +86,7 @@ HTTP, with --http:
 Examples:
   confhot serve --name service1
   confhot serve --name service2 --http 127.0.0.1:8082 --state-dir /var/lib/service2
+  confhot serve --name service1 --trust /etc/confhot/trusted
 
 Exit codes:
   0    stopped by SIGTERM or SIGINT
@@ -99,6 +102,8 @@ pub(crate) struct Args {
     /// Keep the last good value here, and start on it while no server answers
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
+    #[command(flatten)]
+    trusting: Trusting,
     /// Connect to no database: [database] is checked and shown only
     #[arg(long)]
     without_database: bool,
@@ -109,6 +114,7 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome> {
     let (output, shutdown) = (&session.out, session.shutdown.clone());
+    let trust = args.trusting.read()?;
     let state_dir = args.state_dir.as_deref().map(StateDir::open).transpose()?;
     let fresh = || format!("{}-{}", session.environment.host, std::process::id());
     let instance = match (args.instance, &state_dir) {
@@ -145,6 +151,9 @@ pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome
     });
     if let Some(state) = state_dir {
         builder = builder.state_dir(state);
+    }
+    if let Some(trust) = trust {
+        builder = builder.trust(trust);
     }
     let mut live = builder.announce(Instance::new(args.name.as_str(), &instance, &session.environment.host)).start();
 

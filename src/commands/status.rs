@@ -1,6 +1,6 @@
 //! `confhot status`
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use anstyle::Style;
@@ -9,6 +9,7 @@ use confhot::kv::{Bucket, BucketError, Entry, Heard, Key, Operation, Pattern, Re
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
+use super::signing::{self, Distrusted, Trusting};
 use super::{Outcome, Session};
 use crate::output::{Output, REMOVED, STRONG};
 
@@ -29,11 +30,13 @@ serves an older revision.
 
 With --format json, a line an instance: {\"service\",\"instance\",\"host\",\"key\",\"revision\",\"head\",\"state\",\
 \"reason\",\"since\",\"seen\",\"digest\",\"version\"}.
+With --trust, where the head or what it runs is not trusted, also \"distrust\": why.
 With --watch also a line whenever one of them changes; one that is gone has the state `gone`.
 
 Exit codes:
   0  every live instance serves the head of its key; also where there is none
-  1  some live instance lags or rejected
+  1  some live instance lags or rejected; with --trust, a head, or what an instance runs, is not
+     trusted
   2  trouble")]
 pub(crate) struct Args {
     /// Only the instances that follow this key
@@ -41,6 +44,8 @@ pub(crate) struct Args {
     /// Show it again whenever it changes
     #[arg(long)]
     pub(crate) watch: bool,
+    #[command(flatten)]
+    trusting: Trusting,
 }
 
 /// An instance, as JSON tells it.
@@ -58,6 +63,9 @@ struct Line {
     seen: Timestamp,
     digest: Option<Digest>,
     version: String,
+    /// Why the head, or what it runs, is not trusted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    distrust: Option<String>,
 }
 
 impl Line {
@@ -81,11 +89,12 @@ impl Line {
             seen: status.seen,
             digest: status.report.digest,
             version: status.instance.version,
+            distrust: None,
         }
     }
 
     fn is_problem(&self) -> bool {
-        self.state != "applied"
+        self.state != "applied" || self.distrust.is_some()
     }
 
     /// Whether it says the same, apart from when it was heard.
@@ -129,6 +138,8 @@ fn standing(status: &Status, head: Option<&Head>) -> Standing {
 }
 
 pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome> {
+    let trust = args.trusting.read()?;
+    anyhow::ensure!(trust.is_none() || !args.watch, "--trust goes without --watch");
     let bucket = session.bucket().await?;
     let key = args.key.as_ref();
     // Whoever mistypes the bucket's name wants to hear of it. Who may see the records only is served by them.
@@ -138,7 +149,11 @@ pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome
         Err(error) => return Err(error.into()),
     };
     let out = &session.out;
-    let (lines, now, settle) = read(&bucket, key, heads).await?;
+    let (mut lines, now, settle) = read(&bucket, key, heads).await?;
+    let untrusted = match &trust {
+        Some(trust) => told_distrust(out, &mut lines, &signing::distrusted(&bucket, trust, key).await?),
+        None => false,
+    };
     if settle.is_some() {
         out.note("the server was restarted a moment ago: instances may still be on their way back");
     }
@@ -149,7 +164,7 @@ pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome
             out.note(&format!("no live instance{of} is known in the bucket {}", bucket.name()));
         }
         show(out, &lines, now)?;
-        return Ok(outcome(&lines));
+        return Ok(if untrusted { Outcome::No } else { outcome(&lines) });
     }
     follow(session, &bucket, key, heads, (lines, now)).await
 }
@@ -218,12 +233,34 @@ fn show(out: &Output, lines: &[Line], now: Timestamp) -> anyhow::Result<()> {
                 line.state.to_owned(),
                 ago(line.since),
                 ago(line.seen),
-                line.reason.clone().unwrap_or_default(),
+                line.distrust.as_ref().or(line.reason.as_ref()).cloned().unwrap_or_default(),
             ];
             (style, cells)
         })
         .collect();
-    out.styled_table(["KEY", "INSTANCE", "HOST", "REVISION", "HEAD", "STATE", "FOR", "SEEN", "REASON"], &rows)
+    out.styled_table(&["KEY", "INSTANCE", "HOST", "REVISION", "HEAD", "STATE", "FOR", "SEEN", "REASON"], &rows)
+}
+
+/// Says of each instance, and of each key that none follows, what is not trusted; whether a head is among that.
+fn told_distrust(out: &Output, lines: &mut [Line], judged: &BTreeMap<Key, Distrusted>) -> bool {
+    for line in lines.iter_mut() {
+        let Some(Distrusted { head, why }) = judged.get(&line.key) else { continue };
+        let running = line.revision.and_then(|running| Some((running, why.get(&running)?)));
+        line.distrust = match (why.get(head), running) {
+            (Some(why), _) => Some(format!("the head, revision {head}, is not trusted: {why}")),
+            (None, Some((running, why))) => Some(format!("it runs revision {running}, which is not trusted: {why}")),
+            (None, None) => None,
+        };
+    }
+    let mut any = false;
+    for (key, Distrusted { head, why }) in judged {
+        let Some(why) = why.get(head) else { continue };
+        any = true;
+        if !lines.iter().any(|line| line.key == *key) {
+            out.note(&format!("{key}@{head} is not trusted: {why}"));
+        }
+    }
+    any
 }
 
 /// A duration at a glance: its largest unit.

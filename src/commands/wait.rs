@@ -10,6 +10,7 @@ use confhot::wait::{Fate, Member, Outcome as Waited, Target, Verdict, Wait};
 use indicatif::ProgressDrawTarget;
 use serde_json::{Value, json};
 
+use super::signing::may_come_back;
 use super::{Outcome, Session, rollback as verb};
 use crate::cli::duration;
 
@@ -188,7 +189,7 @@ impl Waiting {
     }
 
     async fn way_back(&self, bucket: &Bucket, key: &Key, revision: Revision, judged: bool) -> anyhow::Result<Write> {
-        let history = bucket.history(key).await?;
+        let history = may_come_back(bucket, bucket.history(key).await?);
         anyhow::ensure!(
             history.first().is_some_and(|head| head.revision == revision),
             "somebody else changed it since"

@@ -2,7 +2,8 @@
 
 use confhot::kv::{Change, Changes, Entry, Operation, Pattern, Writer};
 
-use super::history::Line;
+use super::history::{Judged, Line, signer};
+use super::signing::{Trusting, distrust};
 use super::{Outcome, Session};
 use crate::output::{ADDED, REMOVED, plain};
 
@@ -28,9 +29,12 @@ pub(crate) struct Args {
     /// Which keys: a key, or one with `*` for a token and `>` for the rest
     #[arg(default_value = ">", hide_default_value = true, value_parser = Pattern::parse)]
     pattern: Pattern,
+    #[command(flatten)]
+    trusting: Trusting,
 }
 
 pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome> {
+    let trust = args.trusting.read()?;
     let bucket = session.bucket().await?;
     // Whoever mistypes the name wants to hear of it; later on a bucket that is gone is waited for.
     bucket.describe().await?;
@@ -45,9 +49,36 @@ pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome
         };
         match change {
             Some(Change::Entry(entry)) if !args.pattern.lists(&entry.key) => {}
-            Some(Change::Entry(entry)) if out.is_json() => out.event(&Line::from(&entry))?,
             Some(Change::Entry(entry)) => {
-                out.line(&text(session, &entry))?;
+                let distrust = match &trust {
+                    None => None,
+                    Some(trust) => match distrust(&bucket, trust, &entry).await {
+                        Ok(distrust) => Some(distrust),
+                        // It goes on all the same: a server that is away is waited for.
+                        Err(error) => {
+                            out.note(&format!(
+                                "whether {}@{} is trusted is not known: {error:#}",
+                                entry.key, entry.revision
+                            ));
+                            None
+                        }
+                    },
+                };
+                if out.is_json() {
+                    let judged = distrust.as_ref().map(|distrust| Judged::from(distrust.as_ref()));
+                    out.event(&Line::of(&bucket, &entry, judged))?;
+                    continue;
+                }
+                let mut line = text(session, &entry);
+                if let Some(signer) = signer(&bucket, &entry) {
+                    line.push_str(&format!("  signed by {signer}"));
+                }
+                match distrust {
+                    Some(Some(why)) => line.push_str(&plain(&format!("  not trusted: {why}"))),
+                    Some(None) => line.push_str("  trusted"),
+                    None => {}
+                }
+                out.line(&line)?;
                 out.flush()?;
             }
             Some(Change::Connected) if !started => {

@@ -15,6 +15,8 @@ pub struct Published {
     pub size: usize,
     /// Whether a loader wrote it from this same directory.
     pub ours: bool,
+    /// Whether it has the signature that a loader which signs wants of it; true where none does.
+    pub signed: bool,
     /// What there is to know where no loader wrote it.
     pub foreign: Option<Box<Foreign>>,
 }
@@ -50,7 +52,7 @@ impl Published {
             Foreign { writer: head.provenance.writer.clone(), base: Base::Unread, withdrawn: Vec::new() }.into()
         });
         let ours = by_loader && head.provenance.source.as_deref() == Some(source);
-        Published { head: head.revision, digest, size: head.size, ours, foreign }
+        Published { head: head.revision, digest, size: head.size, ours, signed: true, foreign }
     }
 
     /// What a loader wrote last among the retained revisions.
@@ -87,7 +89,7 @@ impl Published {
 
     /// The key as it is after this loader wrote `size` bytes with `digest`, or a tombstone, as revision `head`.
     pub fn by_us(head: Revision, digest: Option<Digest>, size: usize) -> Published {
-        Published { head, digest, size, ours: true, foreign: None }
+        Published { head, digest, size, ours: true, signed: true, foreign: None }
     }
 }
 
@@ -109,10 +111,10 @@ pub enum Step {
 /// `observed`: this process saw its content change. `enforce`: the directory wins over drift.
 pub fn decide(published: Option<&Published>, file: Digest, observed: bool, enforce: bool) -> Step {
     let Some(key) = published else { return Step::Publish(Expect::Never) };
-    if key.digest == Some(file) {
-        return Step::Unchanged;
-    }
     let publish = Step::Publish(Expect::At(key.head));
+    if key.digest == Some(file) {
+        return if key.signed { Step::Unchanged } else { publish };
+    }
     let withdrawn = key.foreign.as_ref().is_some_and(|foreign| foreign.withdrawn.contains(&file));
     match key.base() {
         _ if observed => publish,
@@ -139,7 +141,8 @@ mod tests {
     /// A key whose head is `head`, written by `writer`, and whose newest revision by a loader is `base`.
     fn key(head: Option<&str>, writer: Option<Writer>, base: Base) -> Published {
         let foreign = Foreign { writer, base, withdrawn: Vec::new() };
-        Published { head: Revision(7), digest: head.map(digest), size: 0, ours: false, foreign: Some(foreign.into()) }
+        let foreign = Some(foreign.into());
+        Published { head: Revision(7), digest: head.map(digest), size: 0, ours: false, signed: true, foreign }
     }
 
     #[test]
@@ -154,6 +157,13 @@ mod tests {
 
             assert_eq!(decide(Some(&key), digest("a"), true, true), Step::Unchanged);
         }
+    }
+
+    #[test]
+    fn a_file_that_equals_a_head_without_the_wanted_signature_is_published() {
+        let key = Published { signed: false, ..key(Some("a"), Some(Writer::Loader), Base::Loader(Some(digest("a")))) };
+
+        assert_eq!(decide(Some(&key), digest("a"), false, false), Step::Publish(Expect::At(Revision(7))));
     }
 
     #[test]

@@ -313,6 +313,7 @@ impl Loader {
             return;
         }
         let mut published = Published::of_head(&entry, &self.id);
+        published.signed = self.bucket.is_signed(&entry);
         // What a loader wrote last is still that, unless a rollback asks for more of the history.
         if let (Some(known), Some(foreign)) = (known, &mut published.foreign)
             && entry.provenance.rollback_of.is_none()

@@ -101,7 +101,8 @@ impl Loader {
         let mut schemas = Vec::new();
         let pattern = Pattern::all();
         let read = self.bucket.each_head(&pattern, true, |entry: Entry| {
-            published.insert(entry.key.clone(), Published::of_head(&entry, &id));
+            let signed = self.bucket.is_signed(&entry);
+            published.insert(entry.key.clone(), Published { signed, ..Published::of_head(&entry, &id) });
             schemas.extend(entry.key.described().map(|key| (key, entry)));
         });
         match read.await {

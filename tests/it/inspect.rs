@@ -474,9 +474,9 @@ fn history_is_newest_first_with_deletes_and_with_null_for_what_another_client_wr
          2         TIME  put     7        toml    jo      -       why\n\
          1         TIME  -       6        -       -       -\n= 0"
     );
-    let delete = r#"{"key":"service1","revision":3,"operation":"delete","created":"TIME","writer":"delete","author":"jo","commit":null,"message":null,"digest":null,"size":0,"format":null,"set":null,"applied":0,"rejected":0}"#;
-    let put = r#"{"key":"service1","revision":2,"operation":"put","created":"TIME","writer":"put","author":"jo","commit":null,"message":"why","digest":"DIGEST","size":7,"format":"toml","set":null}"#;
-    let stored = r#"{"key":"service1","revision":1,"operation":"put","created":"TIME","writer":null,"author":null,"commit":null,"message":null,"digest":"DIGEST","size":6,"format":null,"set":null}"#;
+    let delete = r#"{"key":"service1","revision":3,"operation":"delete","created":"TIME","writer":"delete","author":"jo","commit":null,"message":null,"digest":null,"size":0,"format":null,"set":null,"signer":null,"applied":0,"rejected":0}"#;
+    let put = r#"{"key":"service1","revision":2,"operation":"put","created":"TIME","writer":"put","author":"jo","commit":null,"message":"why","digest":"DIGEST","size":7,"format":"toml","set":null,"signer":null}"#;
+    let stored = r#"{"key":"service1","revision":1,"operation":"put","created":"TIME","writer":null,"author":null,"commit":null,"message":null,"digest":"DIGEST","size":6,"format":null,"set":null,"signer":null}"#;
     assert_eq!(here.run("history service1 --format json"), format!("{delete}\n{put}\n{stored}\n= 0"));
     assert_eq!(here.run("history service1 --format json --limit 1"), format!("{delete}\n= 0"));
 }

@@ -29,6 +29,7 @@ mod schemas;
 mod serve;
 mod server;
 mod sets;
+mod signatures;
 mod status;
 mod support;
 mod tidy;

@@ -18,8 +18,9 @@ struct Member {
 }
 
 pub(super) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome> {
+    let signing = args.signing.read(session)?;
     let members = read(session, &args.set, args.validate.check()?.as_ref()).await?;
-    let bucket = session.bucket().await?;
+    let bucket = signing.on(session.bucket().await?);
     for member in &members {
         // What lies beside it was asked already; this is what the bucket carries.
         let known = |other: &Member| Some(&other.key) == member.key.schema().as_ref();
@@ -91,7 +92,9 @@ async fn plan(
     let (mut writes, mut stood) = (Vec::new(), Vec::new());
     for Member { path, key, document } in members {
         let head: Option<Entry> = head(bucket, key).await?;
-        let same = |head: &&Entry| head.operation == Operation::Put && head.value == document.bytes();
+        let same = |head: &&Entry| {
+            head.operation == Operation::Put && head.value == document.bytes() && bucket.is_signed(head)
+        };
         if let Some(head) = head.as_ref().filter(same) {
             stood.push(Stood::new(key.clone(), head.revision, document.digest(), false));
             continue;

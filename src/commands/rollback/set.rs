@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{Args, show, write};
+use crate::commands::signing::may_come_back;
 use crate::commands::wait::Stood;
 use crate::commands::{No, Outcome, Session, Unconfirmed, absent};
 
@@ -17,7 +18,8 @@ struct Step {
 }
 
 pub(super) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome> {
-    let bucket = session.bucket().await?;
+    let signing = args.signing.read(session)?;
+    let bucket = signing.on(session.bucket().await?);
     let Some(head) = bucket.head(&args.key).await? else { return Err(absent(&bucket, &args.key).await) };
     let Some(set) = head.provenance.set.clone().filter(|_| head.set_id().is_some()) else {
         return Err(No::Lone { key: args.key, revision: head.revision }.into());
@@ -96,7 +98,12 @@ async fn step(bucket: &Bucket, member: &Entry, judged: bool) -> anyhow::Result<S
     let Some(head) = history.first().filter(|head| head.revision == revision) else {
         return Err(No::Overtaken { key, revision }.into());
     };
-    let target = rollback::target(&history).cloned();
+    let target = rollback::target(&may_come_back(bucket, history.clone())).cloned();
+    if target.is_none()
+        && let Some(revision) = rollback::target(&history).map(|target| target.revision)
+    {
+        return Err(No::Unsigned { key, revision }.into());
+    }
     let write = match &target {
         Some(target) => write(bucket, head, target, judged).await?,
         None => {
