@@ -1,7 +1,7 @@
 //! The bars of the main job, as ratios to a floor that is measured side by side in the same run.
 //!
-//! `cargo bench --bench e2e` runs all parts; `-- latency`, `growth`, `sync`, `memory` or `large` picks some, `--saves N` sets how
-//! many saves a percentile stands on. Prints tables, and writes the figures to `target/bench/e2e.json`.
+//! `cargo bench --bench e2e` runs all parts; `-- latency`, `growth`, `signed`, `sync`, `memory` or `large` picks some,
+//! `--saves N` sets how many saves a percentile stands on. Prints tables, and writes the figures to `target/bench/e2e.json`.
 //!
 //! The floor is the same job with nothing of confhot in it: a bare inotify loop, one publish with async-nats, a bare
 //! subscription on the republished subject. Both sides use a thread, a runtime and a connection of their own for each end,
@@ -27,6 +27,7 @@ use confhot::kv::{Bucket, Connect, Connection, Key, Settings};
 use confhot::live::{Event, Live};
 use confhot::loader::{Event as LoaderEvent, Loader, Options};
 use confhot::server::{self, Private, Search};
+use confhot::signature::{Signer, Trust};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use rustix::fs::inotify;
@@ -41,7 +42,7 @@ fn main() {
     let parts: Vec<&str> = args
         .iter()
         .map(String::as_str)
-        .filter(|arg| ["latency", "growth", "sync", "memory", "large"].contains(arg))
+        .filter(|arg| ["latency", "growth", "signed", "sync", "memory", "large"].contains(arg))
         .collect();
     let wanted = |part: &str| parts.is_empty() || parts.contains(&part);
     let mut figures = BTreeMap::new();
@@ -50,6 +51,9 @@ fn main() {
     }
     if wanted("growth") {
         figures.insert("growth", growth(saves));
+    }
+    if wanted("signed") {
+        figures.insert("signed", signed(saves));
     }
     if wanted("sync") {
         figures.insert("sync", sync());
@@ -174,12 +178,22 @@ impl Arrivals {
 
 /// The loader and a service on `f0`, each on its own thread; arrivals are its swaps.
 fn confhot(stage: &Stage, name: &str, dir: &Path, stop: &CancellationToken) -> Arrivals {
+    confhot_signed(stage, name, dir, None, stop)
+}
+
+/// The same; with a seed, the loader signs and the service trusts it.
+fn confhot_signed(stage: &Stage, name: &str, dir: &Path, seed: Option<&str>, stop: &CancellationToken) -> Arrivals {
+    let signer = || seed.map(|seed| Signer::parse(seed).unwrap());
+    let (signer, trust) = (signer(), signer().map(|signer| signer.trust()));
     let (url, name, options) = (stage.server.url(), name.to_owned(), Options::new(dir));
     let (ready, is_ready) = channel();
     let token = stop.clone();
     let (loader_url, loader_name) = (url.clone(), name.clone());
     on_a_thread(async move || {
-        let bucket = Connection::open(&Connect::to([loader_url])).await.unwrap().bucket(&loader_name).unwrap();
+        let mut bucket = Connection::open(&Connect::to([loader_url])).await.unwrap().bucket(&loader_name).unwrap();
+        if let Some(signer) = signer {
+            bucket = bucket.signed_by(signer, Trust::default());
+        }
         let observe = move |event: &LoaderEvent| {
             if matches!(event, LoaderEvent::Ready { .. }) {
                 let _ = ready.send(());
@@ -188,21 +202,30 @@ fn confhot(stage: &Stage, name: &str, dir: &Path, stop: &CancellationToken) -> A
         Loader::open(bucket, options, observe).await.unwrap().run(token).await.unwrap();
     });
     is_ready.recv_timeout(Duration::from_secs(60)).expect("the loader was never ready");
-    service(url, name, "f0", stop)
+    service(url, name, "f0", trust, stop)
 }
 
 /// A service on its own thread; arrivals are its swaps after the first.
-fn service(url: String, bucket: String, key: &'static str, stop: &CancellationToken) -> Arrivals {
+fn service(
+    url: String,
+    bucket: String,
+    key: &'static str,
+    trust: Option<Trust>,
+    stop: &CancellationToken,
+) -> Arrivals {
     let (told, arrivals) = channel();
     let token = stop.clone();
     on_a_thread(async move || {
         let bucket = Connection::open(&Connect::to([url])).await.unwrap().bucket(&bucket).unwrap();
         // The value is swapped in when the event is told.
-        let live = Live::<Value>::builder(&bucket, &Key::parse(key).unwrap()).observe(move |event| {
+        let mut live = Live::<Value>::builder(&bucket, &Key::parse(key).unwrap()).observe(move |event| {
             if let Event::Applied { revision, .. } = event {
                 let _ = told.send((revision.0, Instant::now()));
             }
         });
+        if let Some(trust) = trust {
+            live = live.trust(trust);
+        }
         let _live = live.start();
         token.cancelled().await;
     });
@@ -335,6 +358,29 @@ fn growth(saves: usize) -> Value {
         ("3 files", with_few),
         ("10,000 files", with_many),
     )
+}
+
+/// What it costs that the loader signs and the service checks.
+fn signed(saves: usize) -> Value {
+    let stage = Stage::new(false);
+    let stop = CancellationToken::new();
+    let seed = nkeys::KeyPair::new_user().seed().unwrap();
+    let (bare, signed) = (stage.directory("bare", 3), stage.directory("signed", 3));
+    let bare_swaps = confhot(&stage, "bare", &bare, &stop);
+    let signed_swaps = confhot_signed(&stage, "signed", &signed, Some(&seed), &stop);
+    let (mut without, mut with) = (Vec::new(), Vec::new());
+    for version in 1..=saves + 50 {
+        let at = stage.save(&bare, 0, version);
+        let bare_took = bare_swaps.next() - at;
+        let at = stage.save(&signed, 0, version);
+        let signed_took = signed_swaps.next() - at;
+        if version > 50 {
+            without.push(bare_took);
+            with.push(signed_took);
+        }
+    }
+    stop.cancel();
+    compare("the same with signatures", [1.05, 1.5], ("unsigned", without), ("signed", with))
 }
 
 /// How the floor of a first sync publishes.
@@ -554,7 +600,7 @@ fn large(saves: usize) -> Value {
 
     let few_loader = LoaderProcess::start(&stage, "few", &few);
     let stop = CancellationToken::new();
-    let service = |bucket: &str| service(stage.server.url(), bucket.to_owned(), "d0.f0", &stop);
+    let service = |bucket: &str| service(stage.server.url(), bucket.to_owned(), "d0.f0", None, &stop);
     let (few_swaps, many_swaps) = (service("few"), service("many"));
     let (mut with_few, mut with_many) = (Vec::new(), Vec::new());
     for version in 1..=saves + 50 {
