@@ -378,6 +378,8 @@ pub struct Entry {
     pub(super) expected: Option<u64>,
     /// Its revision in the bucket from which the server copied it.
     pub(super) origin: Option<u64>,
+    /// Whether the server removed all that was before it when it stored it (`Nats-Rollup`).
+    pub(super) alone: bool,
     /// The signature that it came with, which may be anything.
     pub(super) claim: Option<Box<Claim>>,
 }
@@ -470,6 +472,7 @@ impl Entry {
             batched: text("Nats-Batch-Id").is_some(),
             origin: text("Nats-Stream-Source").and_then(|from| from.split(' ').nth(1)?.parse().ok()),
             expected: headers.and_then(expected),
+            alone: text("Nats-Rollup").is_some(),
             claim: text("Confhot-Signature")
                 .zip(text("Confhot-Signer"))
                 .map(|(signature, signer)| Claim { signature: signature.to_owned(), signer: signer.to_owned() }.into()),

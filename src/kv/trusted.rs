@@ -8,8 +8,8 @@ use crate::signature::{Distrust, Trust};
 /// included, as [`super::Bucket::history`] and [`super::Bucket::retained`] give it.
 ///
 /// What comes before a revision there was told by the server, and no writer can forge it. Where nothing does, nothing may
-/// ever have: then only a document that was signed to be the key's first is trusted, and not at the end of a history so
-/// full that what came before may have gone.
+/// ever have: then only a document that was signed to be the key's first is trusted, and not one that took the place of
+/// all before it, or stands at the end of a history so full that what came before may have gone.
 ///
 /// # Errors
 /// [`Distrust`].
@@ -31,7 +31,7 @@ fn follows_in(history: &[Entry], index: usize, follows: u64) -> Result<(), Distr
     match history.get(index + 1).map(|before| before.revision.0) {
         Some(after) if after != follows => Err(Distrust::Replayed { follows, after }),
         Some(_) => Ok(()),
-        None if follows > 0 || full => Err(Distrust::Unproven { follows }),
+        None if follows > 0 || full || history[index].alone => Err(Distrust::Unproven { follows }),
         None => Ok(()),
     }
 }
@@ -104,6 +104,7 @@ mod tests {
         assert_eq!(judged(&[replay(9, Some(5)), b.clone()]), Err(Distrust::Unconditional { follows: 0 }));
         assert_eq!(judged(&[replay(9, None)]), Err(Distrust::Unconditional { follows: 0 }));
         assert_eq!(judged(std::slice::from_ref(&b)), Err(Distrust::Unproven { follows: 2 }));
+        assert_eq!(judged(&[Entry { alone: true, ..a.clone() }]), Err(Distrust::Unproven { follows: 0 }));
         assert_eq!(judged(&[entry(None, 3, 2, "c"), a.clone()]), Err(Distrust::Unsigned));
         assert_eq!(vouched("other", &trust, std::slice::from_ref(&a), 0), Err(Distrust::Altered));
 

@@ -292,7 +292,7 @@ async fn an_old_document_put_again_is_rejected_by_who_runs_and_by_who_starts_how
 
 #[tokio::test(flavor = "multi_thread")]
 async fn when_everything_was_purged_only_who_knew_something_refuses_the_first_document_put_again() {
-    for rollup in ["sub", "all"] {
+    for (rollup, itself) in [("sub", false), ("sub", true), ("all", false)] {
         let (at, k, dir) = (Signed::new().await, key("service1"), tempfile::tempdir().unwrap());
         let first = put(&at.signed, &k, "n = 1").await;
         let second = put(&at.signed, &k, "n = 2").await;
@@ -307,19 +307,29 @@ async fn when_everything_was_purged_only_who_knew_something_refuses_the_first_do
         let (headers, bytes) = at.stored(first).await;
         let mut gone = HeaderMap::new();
         header(&mut gone, "Nats-Rollup", rollup);
-        if rollup == "sub" {
-            // The marker stays, and stands before what comes.
-            header(&mut gone, "KV-Operation", "PURGE");
-            at.store("service1", gone, b"").await;
-        } else {
-            at.store("elsewhere", gone, b"n = 0").await;
+        match (rollup, itself) {
+            // What is put again takes the place of all before it.
+            (_, true) => {}
+            ("all", _) => drop(at.store("elsewhere", gone, b"n = 0").await),
+            _ => {
+                // The marker stays, and stands before what comes.
+                header(&mut gone, "KV-Operation", "PURGE");
+                at.store("service1", gone, b"").await;
+            }
         }
         let text = String::from_utf8(bytes.clone()).unwrap();
-        let block: String = headers
+        let mut block: String = headers
             .iter()
             .filter(|(name, _)| rollup == "all" || name.to_string() != "Nats-Expected-Last-Subject-Sequence")
             .flat_map(|(name, values)| values.iter().map(move |value| format!("{name}: {value}\r\n")))
             .collect();
+        if rollup == "sub" {
+            // The condition is told to whoever reads it and not to the server, which would hold it against the head.
+            block.push_str("X: y\nNats-Expected-Last-Subject-Sequence: 0\r\n");
+        }
+        if itself {
+            block.push_str("Nats-Rollup: sub\r\n");
+        }
         store_raw(&at.server, &format!("$KV.{}.service1", at.plain.name()), &format!("NATS/1.0\r\n{block}\r\n"), &text);
         let replay = at.plain.head(&k).await.unwrap().unwrap().revision;
 
