@@ -17,7 +17,7 @@ use confhot::live::{Event, Live, StateDir};
 use confhot::signature::{Signer, Trust};
 use serde_json::{Value, json};
 
-use crate::feed::{connect, key, put, write};
+use crate::feed::{Feed, connect, key, make, put, write};
 use crate::publishing::{Stage, named};
 use crate::support::{self, DEADLINE, Daemon, VERSIONS, confhot, eventually};
 
@@ -411,6 +411,36 @@ async fn what_is_kept_is_used_only_if_it_is_signed_by_one_who_is_trusted_now() {
     let (live, told) = started(&Signed { trust: other, ..offline });
     assert!(told.rejection(signed).contains("who is not trusted"));
     assert!(live.get().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_of_another_clients_making_is_trusted_by_the_same_rules() {
+    let url = support::shared(VERSIONS[VERSIONS.len() - 1]).url();
+    let plain = connect(&url).await.bucket(&support::bucket()).unwrap();
+    make(&plain, Feed::Consumer, &url, 1).await;
+    let (signed, trust) = signing(&plain);
+    let (at, k) = (Signed { plain, signed, trust, server: url }, key("service1"));
+    let first = put(&at.signed, &k, "n = 1").await;
+    let (live, told) = at.live(&k);
+    wait_n(&live, 1, first);
+    let second = put(&at.signed, &k, "n = 2").await;
+    wait_n(&live, 2, second);
+
+    let unsigned = put(&at.plain, &k, "n = 3").await;
+    assert_eq!(told.rejection(unsigned), "not trusted: it is not signed");
+    let (mut headers, bytes) = at.stored(first).await;
+    header(&mut headers, "Nats-Expected-Last-Subject-Sequence", &unsigned.to_string());
+    let replay = at.store("service1", headers, &bytes).await;
+    told.rejection(replay);
+    // Its history is 8 long: the oldest that is left follows what is not.
+    for n in 4..16 {
+        let revision = put(&at.signed, &k, &format!("n = {n}")).await;
+        wait_n(&live, n, revision);
+    }
+    let head = put(&at.plain, &k, "n = 0").await;
+    let (started, told) = at.live(&k);
+    told.rejection(head);
+    wait_n(&started, 15, Revision(head.0 - 1));
 }
 
 #[tokio::test(flavor = "multi_thread")]
