@@ -6,6 +6,8 @@ use serde::Serialize;
 use serde_json::{Map, Number, Value};
 use similar::{Algorithm, ChangeTag, DiffOp};
 
+use crate::document::push_key;
+
 /// One difference in meaning, at one place.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Change {
@@ -87,18 +89,6 @@ fn compare_at(
         }
     }
     path.truncate(length);
-}
-
-/// Adds a key to a path, as [`Change::path`] writes it.
-pub(crate) fn push_key(path: &mut String, key: &str) {
-    if !path.is_empty() {
-        path.push('.');
-    }
-    if !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-') {
-        path.push_str(key);
-    } else {
-        path.push_str(&Value::from(key).to_string());
-    }
 }
 
 /// Whether two scalars, or an empty table and an empty table, say the same.

@@ -50,6 +50,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::document::{Digest, Document, ParseError};
 use crate::kv::{Announcer, Bucket, Instance, Key, Revision};
+use crate::secret::{Identities, Sealed};
 
 pub use engine::document_of;
 use engine::{Engine, backoff, report};
@@ -82,7 +83,8 @@ pub struct Serving<T> {
     pub revision: Revision,
     /// Digest of the document's bytes.
     pub digest: Digest,
-    /// The document that `value` was made from.
+    /// The document that `value` was made from. Its bytes are as they were published; what it says is read, where it was
+    /// encrypted.
     pub document: Document,
     /// When it was swapped in, by this process's clock.
     pub applied_at: Timestamp,
@@ -139,6 +141,12 @@ impl Rejection {
 
 impl From<ParseError> for Rejection {
     fn from(error: ParseError) -> Rejection {
+        Rejection::invalid(error.to_string())
+    }
+}
+
+impl From<Sealed> for Rejection {
+    fn from(error: Sealed) -> Rejection {
         Rejection::invalid(error.to_string())
     }
 }
@@ -228,6 +236,7 @@ pub struct Builder<T> {
     key: Key,
     make: Make<T>,
     schema: bool,
+    identities: Option<Arc<Identities>>,
     check: Option<Check<T>>,
     observe: Observe,
     state: Option<StateDir>,
@@ -255,6 +264,7 @@ impl<T: Send + Sync + 'static> Live<T> {
             key: key.clone(),
             make: Arc::new(move |serving, document| Box::pin(make(serving, document))),
             schema: false,
+            identities: None,
             check: None,
             observe: Arc::new(|_| {}),
             state: None,
@@ -339,8 +349,20 @@ impl<T: Send + Sync + 'static> Builder<T> {
     /// Costs one read with each revision, and the right to it. A document is judged by a schema that is older than
     /// itself: what was published before a stricter one is still what a restarted service starts on. A schema that is
     /// broken is told as trouble and rejects nothing.
+    ///
+    /// What the schema marks as secret is hidden in [`Document::shown`] and in reasons.
     pub fn schema(mut self) -> Builder<T> {
         self.schema = true;
+        self
+    }
+
+    /// Reads what is encrypted in a document, in memory: what is decoded, checked and served is the strings; what is kept
+    /// in the state directory is the document as it was published. In reasons, and in [`Document::shown`], they are
+    /// hidden.
+    ///
+    /// Without it, or with others than the document is encrypted for, a document with a token is rejected as invalid.
+    pub fn identities(mut self, identities: Arc<Identities>) -> Builder<T> {
+        self.identities = Some(identities);
         self
     }
 

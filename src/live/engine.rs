@@ -11,8 +11,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Builder, Event, Origin, Rejection, RejectionKind, Serving, Shared, State};
 use crate::document::{Digest, Document, Format, ParseError};
-use crate::kv::{Announcer, Entry, Floor, Operation, Refused, Report, Seen, Standing, Watch};
+use crate::kv::{Announcer, Entry, Floor, Operation, Refused, Report, Revision, Seen, Standing, Watch};
 use crate::schema::Schema;
+use crate::secret;
 
 /// An unavailable revision, to be tried again.
 struct Pending {
@@ -337,36 +338,68 @@ impl<T: Send + Sync + 'static> Engine<T> {
         serving: Option<Arc<Serving<T>>>,
     ) -> Result<Arc<Serving<T>>, Rejection> {
         let document = document_of(entry, serving.as_ref().map(|serving| serving.document.format()))?;
-        self.judge(entry, &document).await?;
-        let value = (self.builder.make)(serving.clone(), document.clone()).await?;
-        let revision = entry.revision;
-        let mut new = Arc::new(Serving { value, revision, digest, document, applied_at: Timestamp::now() });
-        if let Some(check) = &self.builder.check {
-            check(serving, new.clone()).await?;
-            // The check may have taken its time; one that kept the value has the time of its start.
-            if let Some(new) = Arc::get_mut(&mut new) {
-                new.applied_at = Timestamp::now();
-            }
+        let schema = self.schema().await?;
+        let mut document = secret::open(document, self.builder.identities.as_deref())?;
+        if let Some((schema, _)) = &schema {
+            let marks = schema.marks(&document);
+            document = document.marked(marks);
         }
-        Ok(new)
+        let hidden = document.clone();
+        let made = async {
+            match schema {
+                Some((schema, revision)) if revision.is_some_and(|it| it < entry.revision) => {
+                    schema.judge(&document)?
+                }
+                _ => {}
+            }
+            let value = (self.builder.make)(serving.clone(), document.clone()).await?;
+            let revision = entry.revision;
+            let mut new = Arc::new(Serving { value, revision, digest, document, applied_at: Timestamp::now() });
+            if let Some(check) = &self.builder.check {
+                check(serving, new.clone()).await?;
+                // The check may have taken its time; one that kept the value has the time of its start.
+                if let Some(new) = Arc::get_mut(&mut new) {
+                    new.applied_at = Timestamp::now();
+                }
+            }
+            Ok(new)
+        };
+        // A reason goes to whoever asks for the status.
+        made.await.map_err(|Rejection { kind, reason }| Rejection { kind, reason: hidden.hide(&reason) })
     }
 
-    /// Asks the schema that the bucket carries for the key.
-    async fn judge(&self, entry: &Entry, document: &Document) -> Result<(), Rejection> {
-        // What the state directory kept was proven before, and no server may be there to ask.
-        let kept = self.shared.state.borrow().newest.is_none();
-        let Some(key) = self.builder.key.schema().filter(|_| self.builder.schema && !kept) else { return Ok(()) };
-        let schema = match self.builder.bucket.snapshot(&key).await {
-            Ok(Some(schema)) if schema.operation == Operation::Put && schema.revision < entry.revision => schema,
-            Ok(_) => return Ok(()),
-            Err(error) => return Err(Rejection::unavailable(format!("its schema cannot be read: {error}"))),
+    /// The schema that the bucket carries for the key, and its revision; none where there is none, or it is not asked for.
+    ///
+    /// Without a server to ask it is the one that the state directory keeps, and has no revision: what is kept beside it
+    /// was judged before, and only what is secret in it has to be known.
+    async fn schema(&self) -> Result<Option<(Schema, Option<Revision>)>, Rejection> {
+        let Some(key) = self.builder.key.schema().filter(|_| self.builder.schema) else { return Ok(None) };
+        let (entry, kept) = match &self.builder.state {
+            Some(state) if self.shared.state.borrow().newest.is_none() => {
+                (state.read(&key).ok().flatten().map(|kept| kept.entry), true)
+            }
+            _ if self.shared.state.borrow().newest.is_none() => (None, true),
+            state => match self.builder.bucket.snapshot(&key).await {
+                Ok(Some(entry)) if entry.operation == Operation::Put => {
+                    if let Some(state) = state
+                        && state.read(&key).ok().flatten().is_none_or(|kept| kept.entry.value != entry.value)
+                        && let Err(error) = state.write(&entry, self.identity.as_deref())
+                    {
+                        self.tell(&Event::Trouble(error.to_string()));
+                    }
+                    (Some(entry), false)
+                }
+                Ok(_) => (None, false),
+                Err(error) => return Err(Rejection::unavailable(format!("its schema cannot be read: {error}"))),
+            },
         };
-        match Schema::parse(schema.value) {
-            Ok(schema) => Ok(schema.judge(document)?),
+        let Some(entry) = entry else { return Ok(None) };
+        match Schema::parse(entry.value) {
+            Ok(schema) => Ok(Some((schema, Some(entry.revision).filter(|_| !kept)))),
             Err(error) => {
                 let reason = error.reason;
-                self.tell(&Event::Trouble(format!("{key}@{} rejects nothing: {reason}", schema.revision)));
-                Ok(())
+                self.tell(&Event::Trouble(format!("{key}@{} rejects nothing: {reason}", entry.revision)));
+                Ok(None)
             }
         }
     }

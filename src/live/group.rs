@@ -23,6 +23,7 @@ use crate::document::{Digest, Document};
 use crate::kv::{
     Announcer, Bucket, BucketError, Change, Changes, Entry, Instance, Key, Operation, Pattern, random_below,
 };
+use crate::secret::{self, Identities};
 
 /// The keys of this process and their values, always the last good ones. Dropped, it stops following them.
 pub struct Group<T> {
@@ -64,6 +65,7 @@ pub struct Builder<T> {
     bucket: Bucket,
     pattern: Pattern,
     make: Make<T>,
+    identities: Option<Arc<Identities>>,
     check: Option<Check<T>>,
     observe: Observe,
     instance: Option<Instance>,
@@ -87,6 +89,7 @@ impl<T: Send + Sync + 'static> Group<T> {
             bucket: bucket.clone(),
             pattern: pattern.clone(),
             make: Arc::new(move |key, serving, document| Box::pin(make(key, serving, document))),
+            identities: None,
             check: None,
             observe: Arc::new(|_, _| {}),
             instance: None,
@@ -129,6 +132,12 @@ impl<T: fmt::Debug> fmt::Debug for Group<T> {
 }
 
 impl<T: Send + Sync + 'static> Builder<T> {
+    /// As [`super::Builder::identities`], for each of the keys.
+    pub fn identities(mut self, identities: Arc<Identities>) -> Builder<T> {
+        self.identities = Some(identities);
+        self
+    }
+
     /// Lets the service have its say before anything is swapped in: all that serves, and all that would. Called once for
     /// each change set, and once for all that is there at the start.
     pub fn check<F, Checked>(mut self, check: F) -> Builder<T>
@@ -442,7 +451,10 @@ impl<T: Send + Sync + 'static> Engine<T> {
             }
             let before = serving.as_ref().map(|serving| serving.document.format());
             let document = document_of(entry, before).map_err(|error| at(error.into()))?;
-            let value = (self.builder.make)(key.clone(), serving, document.clone()).await.map_err(at)?;
+            let document = secret::open(document, self.builder.identities.as_deref());
+            let document = document.map_err(|error| at(error.into()))?;
+            let made = (self.builder.make)(key.clone(), serving, document.clone()).await;
+            let value = made.map_err(|rejection| at(hidden(rejection, &document)))?;
             let new = Serving { value, revision, digest, document, applied_at: Timestamp::now() };
             built.push((key.clone(), Arc::new(new)));
         }
@@ -456,7 +468,9 @@ impl<T: Send + Sync + 'static> Engine<T> {
         new.extend(built);
         let new = Arc::new(Members(new));
         if let Some(check) = &self.builder.check {
-            check(old, new.clone()).await?;
+            // It was asked about all of them, and may name any.
+            let documents = || new.iter().chain(old.iter()).map(|(_, serving)| &serving.document);
+            check(old.clone(), new.clone()).await.map_err(|rejection| documents().fold(rejection, hidden))?;
         }
         Ok(new)
     }
@@ -558,4 +572,9 @@ impl<T: Send + Sync + 'static> Engine<T> {
     fn tell(&self, key: Option<&Key>, event: &Event) {
         (self.builder.observe)(key, event);
     }
+}
+
+/// A rejection without the secrets of `document`.
+fn hidden(Rejection { kind, reason }: Rejection, document: &Document) -> Rejection {
+    Rejection { kind, reason: document.hide(&reason) }
 }
