@@ -308,5 +308,6 @@ mod age {
     }
 }
 
-#[cfg(all(test, feature = "secrets"))]
+#[cfg(test)]
+#[cfg(feature = "secrets")]
 mod tests;

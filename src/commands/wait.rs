@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::{Outcome, Session, rollback as verb};
 use crate::cli::duration;
+use crate::output::without_passwords;
 
 /// What is given back at least to wait for a rollback, where a rejection came at the last moment.
 const TIME_TO_GO_BACK: Duration = Duration::from_secs(5);
@@ -204,7 +205,8 @@ pub(crate) fn why(waited: &Waited) -> String {
         Fate::Rejected(reason) => Some(format!("rejected by {}: {reason}", member.instance)),
         _ => None,
     });
-    rejection.unwrap_or_default()
+    // It is stored.
+    without_passwords(&rejection.unwrap_or_default()).into_owned()
 }
 
 /// Yes if all of them applied it.

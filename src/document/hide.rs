@@ -1,10 +1,9 @@
 //! What a document says that is for no eyes: what was encrypted in it, and what its schema marks as secret.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use serde_json::Value;
 
 use super::{Document, ParseError, locate, parse, written};
@@ -55,6 +54,20 @@ impl Document {
     /// Whether something in it is secret.
     pub fn has_secrets(&self) -> bool {
         !self.secrets.paths.is_empty()
+    }
+
+    /// Where its secrets are, as [`crate::diff::Change::path`] writes it: each scalar.
+    pub fn secret_places(&self) -> BTreeSet<String> {
+        let mut places = BTreeSet::new();
+        let mut value = self.value.clone();
+        for path in &self.secrets.paths {
+            if let Some(at) = at_mut(&mut value, path) {
+                each_scalar(at, &mut |below, _| {
+                    places.insert(written(&self.value, &[&path[..], below].concat()));
+                });
+            }
+        }
+        places
     }
 
     /// What it says, with [`HIDDEN`] in the place of each secret.
@@ -262,13 +275,15 @@ fn replace(text: &str, secret: &str) -> String {
 }
 
 /// The text that `bytes` are shown as where they are no document but their kind has secrets: nobody can tell them apart.
-pub fn shown_unparsed(bytes: &Bytes, has_secrets: bool) -> String {
+pub fn shown_unparsed(bytes: &[u8], has_secrets: bool) -> String {
     let text = String::from_utf8_lossy(bytes);
     if has_secrets { covered_lines(&text) } else { text.into_owned() }
 }
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::super::Format;
     use super::*;
 

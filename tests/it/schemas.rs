@@ -13,7 +13,7 @@ const LARGE_PORT: &str = r#"{"properties": {"port": {"type": "integer", "minimum
 
 impl Stage {
     /// Exit code, stdout and stderr of a verb, `stdin` handed to it.
-    fn said(&self, args: &[&str], stdin: &str) -> (i32, String, String) {
+    pub(crate) fn said(&self, args: &[&str], stdin: &str) -> (i32, String, String) {
         let global = ["--server", &self.url, "--bucket", &self.bucket];
         let output = confhot().args(args).args(global).write_stdin(stdin).timeout(DEADLINE).output().unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
