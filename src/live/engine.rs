@@ -344,7 +344,7 @@ impl<T: Send + Sync + 'static> Engine<T> {
             let marks = schema.marks(&document);
             document = document.marked(marks);
         }
-        let hidden = document.clone();
+        let secrets = document.has_secrets().then(|| document.clone());
         let made = async {
             match schema {
                 Some((schema, revision)) if revision.is_some_and(|it| it < entry.revision) => {
@@ -365,7 +365,10 @@ impl<T: Send + Sync + 'static> Engine<T> {
             Ok(new)
         };
         // A reason goes to whoever asks for the status.
-        made.await.map_err(|Rejection { kind, reason }| Rejection { kind, reason: hidden.hide(&reason) })
+        made.await.map_err(|Rejection { kind, reason }| Rejection {
+            kind,
+            reason: secrets.map_or(reason.clone(), |document| document.hide(&reason)),
+        })
     }
 
     /// The schema that the bucket carries for the key, and its revision; none where there is none, or it is not asked for.

@@ -11,7 +11,7 @@ use serde_json::Value;
 /// `text` without the passwords of the URLs in it, also where they are a parameter (`?password=`).
 ///
 /// Hides too much rather than too little: a password may hold any character but white space, and what stands before the
-/// last `@` may be part of it.
+/// last `@` may be part of it. One that is hidden already is left as it is.
 pub(crate) fn without_passwords(text: &str) -> Cow<'_, str> {
     let text = debugged(text);
     let shown: Vec<Cow<'_, str>> = text.split_inclusive(char::is_whitespace).map(word).collect();
@@ -69,6 +69,7 @@ fn word(word: &str) -> Cow<'_, str> {
         && let Some(colon) = rest.find(':')
         && let Some(at) = rest.rfind('@').or_else(|| Some(cut()? - (word.len() - rest.len())))
         && colon < at
+        && !matches!(&rest[colon + 1..at], "***" | MARK)
     {
         let before = word.len() - rest.len() + colon + 1;
         shown = format!("{}{MARK}{}", &word[..before], &rest[at..]).into();
@@ -116,7 +117,15 @@ mod tests {
 
     #[test]
     fn what_has_no_password_is_shown_as_it_is() {
-        for text in ["", "postgres://db1:5432/shop", "postgres://me@db1/shop", "a: b@c", "http://h:80/x, mail a:b@c"] {
+        for text in [
+            "",
+            "postgres://db1:5432/shop",
+            "postgres://me@db1/shop",
+            "a: b@c",
+            "http://h:80/x, mail a:b@c",
+            "x://u:[hidden]@h",
+            "x://u:***@h",
+        ] {
             assert!(matches!(without_passwords(text), Cow::Borrowed(shown) if shown == text), "{text}");
         }
         let value = json!({"a": [1, null, {"url": "x://u:p@h"}], "password": "kept: a name is not a URL"});
