@@ -21,8 +21,8 @@ use sha2::{Digest as _, Sha256};
 use hide::Secrets;
 #[cfg(feature = "secrets")]
 pub(crate) use hide::at_mut;
-pub(crate) use hide::each_scalar;
 pub use hide::{HIDDEN, shown_unparsed};
+pub(crate) use hide::{any_text, each_scalar};
 pub use parse::{MAX_DEPTH, ParseError};
 pub(crate) use path::{push_key, written};
 

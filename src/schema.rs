@@ -3,12 +3,13 @@
 //!
 //! Nothing is ever fetched: a `$ref` leads to another place of the same schema, or the schema is broken.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use bytes::Bytes;
 use jsonschema::error::{ValidationError, ValidationErrorKind};
 use jsonschema::paths::Location;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::document::{Document, Format, ParseError, written};
 use crate::secret;
@@ -17,8 +18,8 @@ use crate::secret;
 #[derive(Debug)]
 pub struct Schema {
     validator: jsonschema::Validator,
-    /// What it is made of.
-    source: Value,
+    /// What it is made of, if it marks anything.
+    marks: Option<Value>,
 }
 
 /// One thing that a document has and its schema does not allow, or the other way round.
@@ -64,7 +65,9 @@ impl Schema {
             return Err(ParseError::new("a schema is written in JSON"));
         }
         match jsonschema::options().offline().build(document.value()) {
-            Ok(validator) => Ok(Schema { validator, source: document.value().clone() }),
+            Ok(validator) => {
+                Ok(Schema { validator, marks: named_true(document.value()).then(|| document.value().clone()) })
+            }
             Err(error) => {
                 let wrong = violation(document, &steps(error.instance_path()), reason(&error));
                 Err(ParseError::located(wrong.line.zip(wrong.column), format_args!("not a schema: {wrong}")))
@@ -110,16 +113,15 @@ impl Schema {
     /// down; what is below is marked too. Whether the document is valid does not matter.
     pub fn marks(&self, document: &Document) -> Vec<Vec<String>> {
         let mut found = Vec::new();
-        let at = (&mut Vec::new(), &mut Vec::new());
-        marked(&self.source, &self.source, document.value(), at, &mut found);
-        found.sort();
-        found.dedup();
+        if let Some(source) = &self.marks {
+            marked(source, vec![source], document.value(), &mut Vec::new(), &mut found);
+        }
         found
     }
 
     /// Whether it marks anything at all, in whatever document.
     pub fn has_marks(&self) -> bool {
-        named_true(&self.source)
+        self.marks.is_some()
     }
 
     /// As [`Schema::check`], as one error: the first violation, and how many there are beside it.
@@ -164,66 +166,71 @@ fn steps(path: &Location) -> Vec<String> {
     path.iter().map(|step| step.to_string()).collect()
 }
 
-/// Collects where `value` is marked by `schema`, a place in `root`. Of several that may count, all do.
+/// Collects where `value` is marked by one of `schemas`, places in `root`. Of several that may count, all do.
 ///
-/// `refs` are those that were followed to come here without a step into the value: a circle of them ends.
+/// Each place of the schema is asked once of each value, however they refer to each other.
 fn marked<'s>(
     root: &'s Value,
-    schema: &'s Value,
+    mut schemas: Vec<&'s Value>,
     value: &Value,
-    (path, refs): (&mut Vec<String>, &mut Vec<&'s str>),
+    path: &mut Vec<String>,
     found: &mut Vec<Vec<String>>,
 ) {
-    let Some(schema) = schema.as_object() else { return };
-    if schema.get("writeOnly") == Some(&Value::Bool(true)) {
-        // What is below it is marked with it.
-        return found.push(path.clone());
-    }
-    if let Some(to) = schema.get("$ref").or(schema.get("$dynamicRef")).and_then(Value::as_str)
-        && !refs.contains(&to)
-        && let Some(target) = referred(root, to)
-    {
-        refs.push(to);
-        marked(root, target, value, (path, refs), found);
-        refs.pop();
-    }
-    for word in ["allOf", "anyOf", "oneOf"] {
-        for branch in schema.get(word).and_then(Value::as_array).into_iter().flatten() {
-            marked(root, branch, value, (path, refs), found);
+    let mut seen: HashSet<*const Value> = schemas.iter().map(|schema| std::ptr::from_ref(*schema)).collect();
+    let mut at = 0;
+    while let Some(schema) = schemas.get(at).copied() {
+        at += 1;
+        let Some(schema) = schema.as_object() else { continue };
+        if schema.get("writeOnly") == Some(&Value::Bool(true)) {
+            // What is below it is marked with it.
+            return found.push(path.clone());
         }
+        let refer = ["$ref", "$dynamicRef"].into_iter().filter_map(|word| referred(root, schema.get(word)?.as_str()?));
+        let lists = ["allOf", "anyOf", "oneOf"].into_iter().filter_map(|word| schema.get(word)?.as_array()).flatten();
+        let ifs = ["if", "then", "else"].into_iter().filter_map(|word| schema.get(word));
+        let dependent = schema.get("dependentSchemas").and_then(Value::as_object).into_iter().flat_map(Map::values);
+        schemas
+            .extend(refer.chain(lists).chain(ifs).chain(dependent).filter(|it| seen.insert(std::ptr::from_ref(*it))));
     }
-    for branch in ["if", "then", "else"].into_iter().filter_map(|word| schema.get(word)) {
-        marked(root, branch, value, (path, refs), found);
-    }
-    for branch in schema.get("dependentSchemas").and_then(Value::as_object).into_iter().flat_map(|all| all.values()) {
-        marked(root, branch, value, (path, refs), found);
-    }
-    let table = |word: &str| schema.get(word).and_then(Value::as_object);
+    let mut deeper = |step: &str, below: Vec<&'s Value>, value: &Value| {
+        if !below.is_empty() {
+            path.push(step.to_owned());
+            marked(root, below, value, path, found);
+            path.pop();
+        }
+    };
+    let schemas = schemas.into_iter().filter_map(Value::as_object);
+    let schemas: Vec<&Map<String, Value>> = schemas.collect();
     match value {
         Value::Object(fields) => {
             for (name, field) in fields {
-                let mut below: Vec<&Value> =
-                    table("properties").and_then(|known| known.get(name)).into_iter().collect();
-                // Which of the patterns match is not asked: too much is hidden rather than too little.
-                below.extend(table("patternProperties").into_iter().flat_map(|patterns| patterns.values()));
-                if below.is_empty() || table("properties").is_none_or(|known| !known.contains_key(name)) {
-                    below.extend(
-                        ["additionalProperties", "unevaluatedProperties"].iter().filter_map(|it| schema.get(*it)),
-                    );
+                let mut below = Vec::new();
+                for schema in &schemas {
+                    let table = |word: &str| schema.get(word).and_then(Value::as_object);
+                    match table("properties").and_then(|known| known.get(name)) {
+                        Some(known) => below.push(known),
+                        None => below.extend(
+                            ["additionalProperties", "unevaluatedProperties"]
+                                .map(|it| schema.get(it))
+                                .into_iter()
+                                .flatten(),
+                        ),
+                    }
+                    // Which of the patterns match is not asked: too much is hidden rather than too little.
+                    below.extend(table("patternProperties").into_iter().flat_map(Map::values));
                 }
-                path.push(name.clone());
-                below.into_iter().for_each(|it| marked(root, it, field, (path, &mut Vec::new()), found));
-                path.pop();
+                deeper(name, below, field);
             }
         }
         Value::Array(items) => {
-            let first = schema.get("prefixItems").and_then(Value::as_array);
             for (index, item) in items.iter().enumerate() {
-                let below = first.and_then(|first| first.get(index)).into_iter();
-                let rest = ["items", "contains", "unevaluatedItems"].into_iter().filter_map(|word| schema.get(word));
-                path.push(index.to_string());
-                below.chain(rest).for_each(|it| marked(root, it, item, (path, &mut Vec::new()), found));
-                path.pop();
+                let mut below = Vec::new();
+                for schema in &schemas {
+                    below.extend(schema.get("prefixItems").and_then(|first| first.get(index)));
+                    let rest = ["items", "contains", "unevaluatedItems"].into_iter();
+                    below.extend(rest.filter_map(|word| schema.get(word)));
+                }
+                deeper(&index.to_string(), below, item);
             }
         }
         _ => {}
@@ -446,6 +453,22 @@ mod tests {
         ] {
             assert_eq!(marks(schema, text), found, "{schema}");
         }
+    }
+
+    #[test]
+    fn references_that_multiply_are_followed_in_no_time() {
+        let twice =
+            r##"{"allOf": [{"$ref": "#/$defs/b"}, {"$ref": "#/$defs/b"}], "properties": {"x": {"$ref": "#"}}}"##;
+        let more = r##"{"allOf": [{"$ref": "#/$defs/a"}, {"$ref": "#"}], "properties": {"x": {"$ref": "#/$defs/a"}}}"##;
+        let schema = format!(
+            r##"{{"$defs": {{"a": {twice}, "b": {more}}}, "anyOf": [{twice}, {more}], "properties": {{"pin": {{"writeOnly": true}}}}}}"##
+        );
+        let schema = Schema::parse(schema.into()).unwrap();
+        let text = (0..60).fold(r#"{"pin": 1}"#.to_owned(), |text, _| format!("{{\"x\": {text}}}"));
+
+        let began = std::time::Instant::now();
+        assert_eq!(schema.marks(&document(&text, Format::Json)).len(), 1);
+        assert!(began.elapsed() < std::time::Duration::from_secs(1), "{:?}", began.elapsed());
     }
 
     #[test]

@@ -26,6 +26,9 @@ fn sealed(token: &str) -> Option<&str> {
 /// The tokens among a document's values: where each stands, its keys and indexes from the top level down, and the token.
 pub fn tokens(value: &Value) -> Vec<(Vec<String>, &str)> {
     let mut found = Vec::new();
+    if !crate::document::any_text(value, &is_token) {
+        return found;
+    }
     crate::document::each_scalar(value, &mut |path, scalar| {
         if let Some(text) = scalar.as_str().filter(|text| is_token(text)) {
             found.push((path.to_vec(), text));

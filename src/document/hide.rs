@@ -14,6 +14,9 @@ pub const HIDDEN: &str = "[hidden]";
 /// Shorter than this, a secret is found in a text only where it stands by itself: half of all words hold an `a`.
 const SHORT: usize = 4;
 
+/// To find the secrets of a document takes no more than reading so many bytes; where it would, none of it is shown.
+const MOST_READ: usize = 64 << 20;
+
 /// What is hidden of a document. The default hides nothing.
 #[derive(Clone, Default)]
 pub(super) struct Secrets {
@@ -40,13 +43,12 @@ impl Document {
         }
         let secrets = Arc::make_mut(&mut self.secrets);
         for path in paths {
-            let mut value = self.value.clone();
-            if let Some(at) = at_mut(&mut value, &path) {
+            if let Some(at) = at(&self.value, &path) {
                 each_scalar(at, &mut |_, scalar| secrets.texts.extend(text_of(scalar)));
             }
             secrets.paths.push(path);
         }
-        secrets.texts.sort_by_key(|text| std::cmp::Reverse(text.len()));
+        secrets.texts.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
         secrets.texts.dedup();
         self
     }
@@ -59,9 +61,8 @@ impl Document {
     /// Where its secrets are, as [`crate::diff::Change::path`] writes it: each scalar.
     pub fn secret_places(&self) -> BTreeSet<String> {
         let mut places = BTreeSet::new();
-        let mut value = self.value.clone();
         for path in &self.secrets.paths {
-            if let Some(at) = at_mut(&mut value, path) {
+            if let Some(at) = at(&self.value, path) {
                 each_scalar(at, &mut |below, _| {
                     places.insert(written(&self.value, &[&path[..], below].concat()));
                 });
@@ -86,21 +87,18 @@ impl Document {
     pub fn shown_text(&self) -> String {
         let whole = String::from_utf8_lossy(&self.bytes).into_owned();
         let Ok(text) = parse::text(&self.bytes) else { return whole };
-        let mut spans = Vec::new();
+        let mut leaves = Vec::new();
         for path in &self.secrets.paths {
-            let mut leaves = Vec::new();
-            let mut value = self.value.clone();
-            if let Some(at) = at_mut(&mut value, path) {
+            if let Some(at) = at(&self.value, path) {
                 each_scalar(at, &mut |below, _| leaves.push([&path[..], below].concat()));
             }
-            for leaf in leaves {
-                match locate::span(text, self.format, &leaf) {
-                    Some(span) => spans.push(span),
-                    // Nobody knows where: nothing is shown.
-                    None => return covered_lines(&whole),
-                }
-            }
         }
+        // The text is read again for each of them; and where nobody knows where one is, nothing is shown.
+        let spans = match leaves.len() * text.len() > MOST_READ {
+            true => None,
+            false => leaves.iter().map(|leaf| locate::span(text, self.format, leaf)).collect::<Option<Vec<_>>>(),
+        };
+        let Some(spans) = spans else { return covered_lines(&whole) };
         let shown = cover_spans(text, spans);
         // It may stand in a comment as well.
         self.hide(&shown)
@@ -132,6 +130,9 @@ impl Document {
     /// # Errors
     /// Where the first one is.
     pub fn refuse_hidden(&self) -> Result<(), ParseError> {
+        if !any_text(&self.value, &|text| text.contains(HIDDEN)) {
+            return Ok(());
+        }
         let mut found = None;
         each_scalar(&self.value, &mut |path, scalar| {
             if found.is_none() && scalar.as_str().is_some_and(|text| text.contains(HIDDEN)) {
@@ -204,6 +205,16 @@ fn cover(value: &mut Value) {
     }
 }
 
+/// Whether one of the texts is one that `is` says; without a word of where, it costs next to nothing.
+pub(crate) fn any_text(value: &Value, is: &impl Fn(&str) -> bool) -> bool {
+    match value {
+        Value::String(text) => is(text),
+        Value::Array(items) => items.iter().any(|item| any_text(item, is)),
+        Value::Object(fields) => fields.values().any(|field| any_text(field, is)),
+        _ => false,
+    }
+}
+
 /// Calls `act` with each scalar, and where it is below `value`.
 pub(crate) fn each_scalar<'a>(value: &'a Value, act: &mut impl FnMut(&[String], &'a Value)) {
     fn walk<'a>(path: &mut Vec<String>, value: &'a Value, act: &mut impl FnMut(&[String], &'a Value)) {
@@ -222,6 +233,15 @@ pub(crate) fn each_scalar<'a>(value: &'a Value, act: &mut impl FnMut(&[String], 
 }
 
 /// What `path` leads to.
+fn at<'a>(value: &'a Value, path: &[String]) -> Option<&'a Value> {
+    path.iter().try_fold(value, |value, step| match value {
+        Value::Array(items) => items.get(step.parse::<usize>().ok()?),
+        Value::Object(fields) => fields.get(step),
+        _ => None,
+    })
+}
+
+/// As [`at`], to change it.
 pub(crate) fn at_mut<'a>(value: &'a mut Value, path: &[String]) -> Option<&'a mut Value> {
     path.iter().try_fold(value, |value, step| match value {
         Value::Array(items) => items.get_mut(step.parse::<usize>().ok()?),
