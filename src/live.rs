@@ -350,7 +350,7 @@ impl<T: Send + Sync + 'static> Builder<T> {
     /// itself: what was published before a stricter one is still what a restarted service starts on. A schema that is
     /// broken is told as trouble and rejects nothing.
     ///
-    /// What the schema marks as secret is hidden in [`Document::shown`] and in reasons.
+    /// What the schema marks as secret is hidden in [`Document::shown`] and in reasons; where it is broken, everything.
     pub fn schema(mut self) -> Builder<T> {
         self.schema = true;
         self

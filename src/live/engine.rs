@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::{Builder, Event, Origin, Rejection, RejectionKind, Serving, Shared, State};
 use crate::document::{Digest, Document, Format, ParseError};
-use crate::kv::{Announcer, Entry, Floor, Operation, Refused, Report, Revision, Seen, Standing, Watch};
+use crate::kv::{
+    Announcer, BucketError, Entry, Floor, Key, Operation, Refused, Report, Revision, Seen, Standing, Watch,
+};
 use crate::schema::Schema;
 use crate::secret;
 
@@ -69,6 +71,10 @@ pub(super) struct Engine<T> {
 /// How much longer a revision may take to prove when a newer one has come: where they follow each other closely for ever,
 /// one that takes less is applied all the same.
 const PATIENCE: Duration = Duration::from_millis(500);
+
+/// How long a server may be away while a schema is read, and the pause until it is asked again.
+const OUTAGE: Duration = Duration::from_secs(30);
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// What is to be done with an offered value.
 #[derive(Debug, PartialEq, Eq)]
@@ -341,15 +347,14 @@ impl<T: Send + Sync + 'static> Engine<T> {
         let schema = self.schema().await?;
         let mut document = secret::open(document, self.builder.identities.as_deref())?;
         if let Some((schema, _)) = &schema {
-            let marks = schema.marks(&document);
+            // Where nobody can say what is secret, everything is: the top level.
+            let marks = schema.as_ref().map_or(vec![Vec::new()], |schema| schema.marks(&document));
             document = document.marked(marks);
         }
         let secrets = document.has_secrets().then(|| document.clone());
         let made = async {
             match schema {
-                Some((schema, revision)) if revision.is_some_and(|it| it < entry.revision) => {
-                    schema.judge(&document)?
-                }
+                Some((Some(schema), Some(revision))) if revision < entry.revision => schema.judge(&document)?,
                 _ => {}
             }
             let value = (self.builder.make)(serving.clone(), document.clone()).await?;
@@ -371,19 +376,20 @@ impl<T: Send + Sync + 'static> Engine<T> {
         })
     }
 
-    /// The schema that the bucket carries for the key, and its revision; none where there is none, or it is not asked for.
+    /// The schema that the bucket carries for the key, none for a broken one, and its revision; none where there is none, or
+    /// it is not asked for.
     ///
     /// Without a server to ask it is the one that the state directory keeps, and has no revision: what is kept beside it
     /// was judged before, and only what is secret in it has to be known.
-    async fn schema(&self) -> Result<Option<(Schema, Option<Revision>)>, Rejection> {
+    async fn schema(&self) -> Result<Option<(Option<Schema>, Option<Revision>)>, Rejection> {
         let Some(key) = self.builder.key.schema().filter(|_| self.builder.schema) else { return Ok(None) };
         let (entry, kept) = match &self.builder.state {
             Some(state) if self.shared.state.borrow().newest.is_none() => {
                 (state.read(&key).ok().flatten().map(|kept| kept.entry), true)
             }
             _ if self.shared.state.borrow().newest.is_none() => (None, true),
-            state => match self.builder.bucket.snapshot(&key).await {
-                Ok(Some(entry)) if entry.operation == Operation::Put => {
+            state => match self.read_schema(&key).await? {
+                Some(entry) if entry.operation == Operation::Put => {
                     if let Some(state) = state
                         && state.read(&key).ok().flatten().is_none_or(|kept| kept.entry.value != entry.value)
                         && let Err(error) = state.write(&entry, self.identity.as_deref())
@@ -392,17 +398,30 @@ impl<T: Send + Sync + 'static> Engine<T> {
                     }
                     (Some(entry), false)
                 }
-                Ok(_) => (None, false),
-                Err(error) => return Err(Rejection::unavailable(format!("its schema cannot be read: {error}"))),
+                _ => (None, false),
             },
         };
         let Some(entry) = entry else { return Ok(None) };
         match Schema::parse(entry.value) {
-            Ok(schema) => Ok(Some((schema, Some(entry.revision).filter(|_| !kept)))),
+            Ok(schema) => Ok(Some((Some(schema), Some(entry.revision).filter(|_| !kept)))),
             Err(error) => {
                 let reason = error.reason;
                 self.tell(&Event::Trouble(format!("{key}@{} rejects nothing: {reason}", entry.revision)));
-                Ok(None)
+                Ok(Some((None, None)))
+            }
+        }
+    }
+
+    /// Reads the schema, and asks again while the server is away: what it told of before is not rejected for that.
+    async fn read_schema(&self, key: &Key) -> Result<Option<Entry>, Rejection> {
+        let until = Instant::now() + OUTAGE;
+        loop {
+            match self.builder.bucket.snapshot(key).await {
+                Ok(entry) => return Ok(entry),
+                Err(error) if matches!(error, BucketError::Denied(_)) || Instant::now() > until => {
+                    return Err(Rejection::unavailable(format!("its schema cannot be read: {error}")));
+                }
+                Err(_) => sleep(PAUSE).await,
             }
         }
     }

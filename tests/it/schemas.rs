@@ -173,7 +173,7 @@ fn put_enforces_the_schema_that_the_bucket_carries() {
 }
 
 /// Stores a value as another client does.
-fn store(stage: &Stage, key: &str, value: &'static str) {
+pub(crate) fn store(stage: &Stage, key: &str, value: &'static str) {
     tokio::runtime::Runtime::new().unwrap().block_on(async {
         let jetstream = async_nats::jetstream::new(async_nats::connect(&stage.url).await.unwrap());
         jetstream.get_key_value(&stage.bucket).await.unwrap().put(key, value.into()).await.unwrap();

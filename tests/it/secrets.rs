@@ -428,6 +428,21 @@ fn a_service_that_starts_without_a_server_still_knows_what_is_secret() {
     assert_eq!(serde_json::from_str::<Value>(&config).unwrap()["value"], value);
 }
 
+#[test]
+fn where_the_schema_is_broken_nobody_knows_what_is_secret_and_nothing_is_shown() {
+    let stage = Stage::new();
+    stage.put("service1", "n = 1\npin = 'first'\n");
+    crate::schemas::store(&stage, "_schema.service1", "no schema");
+    let mut service = stage.serve(&["--http", "127.0.0.1:0"]);
+    service.event("applied");
+
+    let (_, config) = http_get(&format!("{}/config", crate::serve::address(&service))).unwrap();
+    assert_eq!(serde_json::from_str::<Value>(&config).unwrap()["value"], json!({"n": "[hidden]", "pin": "[hidden]"}));
+    let (code, text, stderr) = stage.said(&["diff", "service1"], "");
+    assert!(code == 1 && stderr.contains("all values of service1 are hidden"), "{stderr}");
+    assert!(text.ends_with("+n = \"[hidden]\"\n+pin = \"[hidden]\"\n"), "{text}");
+}
+
 /// All files below a directory.
 fn files(dir: &Path) -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();
