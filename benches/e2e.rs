@@ -206,13 +206,7 @@ fn confhot_signed(stage: &Stage, name: &str, dir: &Path, seed: Option<&str>, sto
 }
 
 /// A service on its own thread; arrivals are its swaps after the first.
-fn service(
-    url: String,
-    bucket: String,
-    key: &'static str,
-    trust: Option<Trust>,
-    stop: &CancellationToken,
-) -> Arrivals {
+fn service(url: String, bucket: String, key: &'static str, trust: Option<Trust>, stop: &CancellationToken) -> Arrivals {
     let (told, arrivals) = channel();
     let token = stop.clone();
     on_a_thread(async move || {

@@ -65,6 +65,7 @@ complete -c confhot -n "__fish_confhot_needs_command" -f -a "rollback" -d 'Publi
 complete -c confhot -n "__fish_confhot_needs_command" -f -a "watch" -d 'Follow the changes of a bucket as they come'
 complete -c confhot -n "__fish_confhot_needs_command" -f -a "status" -d 'Which instance runs which revision, and which was rejected and why'
 complete -c confhot -n "__fish_confhot_needs_command" -f -a "validate" -d 'Check documents without a server: what the loader would refuse'
+complete -c confhot -n "__fish_confhot_needs_command" -f -a "secret" -d 'Encrypt strings of documents, so that the repository and the bucket hold only ciphertext'
 complete -c confhot -n "__fish_confhot_needs_command" -f -a "demo-edit" -d 'Edit a random document again and again, as a person would, to show what happens then'
 complete -c confhot -n "__fish_confhot_needs_command" -f -a "acl" -d 'Print the least permissions that a role needs'
 complete -c confhot -n "__fish_confhot_needs_command" -f -a "doctor" -d 'Check connection, server, bucket, permissions and this machine, and say what to do'
@@ -145,6 +146,7 @@ complete -c confhot -n "__fish_confhot_using_subcommand serve" -l name -d 'Key t
 complete -c confhot -n "__fish_confhot_using_subcommand serve" -l http -d 'Serve HTTP here; port 0 takes a free one' -r
 complete -c confhot -n "__fish_confhot_using_subcommand serve" -l state-dir -d 'Keep the last good value here, and start on it while no server answers' -r -F
 complete -c confhot -n "__fish_confhot_using_subcommand serve" -l trust -d 'Whose signatures count: public nkeys or files of them, separated by commas' -r
+complete -c confhot -n "__fish_confhot_using_subcommand serve" -l identity -d 'Read what is encrypted in the document with the age identities in this file, in memory' -r -F
 complete -c confhot -n "__fish_confhot_using_subcommand serve" -l instance -d 'Name of this instance [default: host name and process id; with a state directory, the one kept there]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand serve" -l server -d 'NATS servers, separated by commas [env: CONFHOT_SERVER, else NATS_URL] [default: nats://127.0.0.1:4222]' -r
 complete -c confhot -n "__fish_confhot_using_subcommand serve" -l context -d 'A context of the `nats` CLI [env: NATS_CONTEXT] [default: the selected one, where no server is named otherwise]' -r
@@ -196,6 +198,7 @@ always\t''
 never\t''"
 complete -c confhot -n "__fish_confhot_using_subcommand get" -l log-format -d 'How the log on stderr is written' -r -f -a "text\t''
 json\t''"
+complete -c confhot -n "__fish_confhot_using_subcommand get" -l reveal -d 'On a terminal, show secrets too: passwords of URLs, and what the schema marks'
 complete -c confhot -n "__fish_confhot_using_subcommand get" -l tls-first -d 'Speak TLS before the server greets, as a server with `handshake_first` wants it'
 complete -c confhot -n "__fish_confhot_using_subcommand get" -s q -l quiet -d 'Say errors only'
 complete -c confhot -n "__fish_confhot_using_subcommand get" -s v -l verbose -d 'Say more; twice for all that the libraries log'
@@ -511,6 +514,141 @@ complete -c confhot -n "__fish_confhot_using_subcommand validate" -l tls-first -
 complete -c confhot -n "__fish_confhot_using_subcommand validate" -s q -l quiet -d 'Say errors only'
 complete -c confhot -n "__fish_confhot_using_subcommand validate" -s v -l verbose -d 'Say more; twice for all that the libraries log'
 complete -c confhot -n "__fish_confhot_using_subcommand validate" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and not __fish_seen_subcommand_from encrypt decrypt rotate keygen" -l server -d 'NATS servers, separated by commas [env: CONFHOT_SERVER, else NATS_URL] [default: nats://127.0.0.1:4222]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and not __fish_seen_subcommand_from encrypt decrypt rotate keygen" -l context -d 'A context of the `nats` CLI [env: NATS_CONTEXT] [default: the selected one, where no server is named otherwise]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and not __fish_seen_subcommand_from encrypt decrypt rotate keygen" -l creds -d 'File with a user JWT and its seed [env: NATS_CREDS]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and not __fish_seen_subcommand_from encrypt decrypt rotate keygen" -l nkey -d 'File with an nkey seed [env: NATS_NKEY]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and not __fish_seen_subcommand_from encrypt decrypt rotate keygen" -l user -d 'Who to connect as, by password [env: NATS_USER]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and not __fish_seen_subcommand_from encrypt decrypt rotate keygen" -l password-file -d 'File with the password [env: NATS_PASSWORD_FILE; NATS_PASSWORD is the password itself]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and not __fish_seen_subcommand_from encrypt decrypt rotate keygen" -l token-file -d 'File with a token [env: NATS_TOKEN_FILE; NATS_TOKEN is the token itself]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and not __fish_seen_subcommand_from encrypt decrypt rotate keygen" -l tls-ca -d 'Certificates of a private CA, as PEM [env: NATS_CA]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and not __fish_seen_subcommand_from encrypt decrypt rotate keygen" -l tls-cert -d 'Client certificate, as PEM [env: NATS_CERT]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and not __fish_seen_subcommand_from encrypt decrypt rotate keygen" -l tls-key -d 'Key of the client certificate, as PEM [env: NATS_KEY]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and not __fish_seen_subcommand_from encrypt decrypt rotate keygen" -l js-domain -d 'JetStream domain, where the bucket is beyond a leaf node [default: that of the context]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and not __fish_seen_subcommand_from encrypt decrypt rotate keygen" -l inbox-prefix -d 'What the subjects of answers begin with [default: that of the context, else _INBOX_ and the name of the user]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and not __fish_seen_subcommand_from encrypt decrypt rotate keygen" -l bucket -d 'The bucket [env: CONFHOT_BUCKET] [default: configs]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and not __fish_seen_subcommand_from encrypt decrypt rotate keygen" -l timeout -d 'Deadline of a connect and of each request: 5s, 500ms, 1m30s [default: 5s]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and not __fish_seen_subcommand_from encrypt decrypt rotate keygen" -l format -d 'How answers are written' -r -f -a "text\t''
+json\t''"
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and not __fish_seen_subcommand_from encrypt decrypt rotate keygen" -l color -d 'Colours; `auto` means on a terminal and without NO_COLOR' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and not __fish_seen_subcommand_from encrypt decrypt rotate keygen" -l log-format -d 'How the log on stderr is written' -r -f -a "text\t''
+json\t''"
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and not __fish_seen_subcommand_from encrypt decrypt rotate keygen" -l tls-first -d 'Speak TLS before the server greets, as a server with `handshake_first` wants it'
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and not __fish_seen_subcommand_from encrypt decrypt rotate keygen" -s q -l quiet -d 'Say errors only'
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and not __fish_seen_subcommand_from encrypt decrypt rotate keygen" -s v -l verbose -d 'Say more; twice for all that the libraries log'
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and not __fish_seen_subcommand_from encrypt decrypt rotate keygen" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and not __fish_seen_subcommand_from encrypt decrypt rotate keygen" -f -a "encrypt" -d 'Print the token for a string, which is typed, or comes on stdin (one line feed at its end is no part of it)'
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and not __fish_seen_subcommand_from encrypt decrypt rotate keygen" -f -a "decrypt" -d 'Print what a token stands for; it is typed, or comes on stdin'
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and not __fish_seen_subcommand_from encrypt decrypt rotate keygen" -f -a "rotate" -d 'Encrypt each token of the documents in a directory anew: all of them, or none'
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and not __fish_seen_subcommand_from encrypt decrypt rotate keygen" -f -a "keygen" -d 'Make an identity, in a new file that only its owner reads, and print its recipient'
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from encrypt" -l to -d 'Who will read it: age1…; several are several' -r
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from encrypt" -l recipients-file -d 'File with more of them, one a line; `#` begins a comment' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from encrypt" -l server -d 'NATS servers, separated by commas [env: CONFHOT_SERVER, else NATS_URL] [default: nats://127.0.0.1:4222]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from encrypt" -l context -d 'A context of the `nats` CLI [env: NATS_CONTEXT] [default: the selected one, where no server is named otherwise]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from encrypt" -l creds -d 'File with a user JWT and its seed [env: NATS_CREDS]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from encrypt" -l nkey -d 'File with an nkey seed [env: NATS_NKEY]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from encrypt" -l user -d 'Who to connect as, by password [env: NATS_USER]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from encrypt" -l password-file -d 'File with the password [env: NATS_PASSWORD_FILE; NATS_PASSWORD is the password itself]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from encrypt" -l token-file -d 'File with a token [env: NATS_TOKEN_FILE; NATS_TOKEN is the token itself]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from encrypt" -l tls-ca -d 'Certificates of a private CA, as PEM [env: NATS_CA]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from encrypt" -l tls-cert -d 'Client certificate, as PEM [env: NATS_CERT]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from encrypt" -l tls-key -d 'Key of the client certificate, as PEM [env: NATS_KEY]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from encrypt" -l js-domain -d 'JetStream domain, where the bucket is beyond a leaf node [default: that of the context]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from encrypt" -l inbox-prefix -d 'What the subjects of answers begin with [default: that of the context, else _INBOX_ and the name of the user]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from encrypt" -l bucket -d 'The bucket [env: CONFHOT_BUCKET] [default: configs]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from encrypt" -l timeout -d 'Deadline of a connect and of each request: 5s, 500ms, 1m30s [default: 5s]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from encrypt" -l format -d 'How answers are written' -r -f -a "text\t''
+json\t''"
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from encrypt" -l color -d 'Colours; `auto` means on a terminal and without NO_COLOR' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from encrypt" -l log-format -d 'How the log on stderr is written' -r -f -a "text\t''
+json\t''"
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from encrypt" -l tls-first -d 'Speak TLS before the server greets, as a server with `handshake_first` wants it'
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from encrypt" -s q -l quiet -d 'Say errors only'
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from encrypt" -s v -l verbose -d 'Say more; twice for all that the libraries log'
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from encrypt" -s h -l help -d 'Print help'
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from decrypt" -l identity -d 'File with age identities, as age-keygen writes it' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from decrypt" -l server -d 'NATS servers, separated by commas [env: CONFHOT_SERVER, else NATS_URL] [default: nats://127.0.0.1:4222]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from decrypt" -l context -d 'A context of the `nats` CLI [env: NATS_CONTEXT] [default: the selected one, where no server is named otherwise]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from decrypt" -l creds -d 'File with a user JWT and its seed [env: NATS_CREDS]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from decrypt" -l nkey -d 'File with an nkey seed [env: NATS_NKEY]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from decrypt" -l user -d 'Who to connect as, by password [env: NATS_USER]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from decrypt" -l password-file -d 'File with the password [env: NATS_PASSWORD_FILE; NATS_PASSWORD is the password itself]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from decrypt" -l token-file -d 'File with a token [env: NATS_TOKEN_FILE; NATS_TOKEN is the token itself]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from decrypt" -l tls-ca -d 'Certificates of a private CA, as PEM [env: NATS_CA]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from decrypt" -l tls-cert -d 'Client certificate, as PEM [env: NATS_CERT]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from decrypt" -l tls-key -d 'Key of the client certificate, as PEM [env: NATS_KEY]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from decrypt" -l js-domain -d 'JetStream domain, where the bucket is beyond a leaf node [default: that of the context]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from decrypt" -l inbox-prefix -d 'What the subjects of answers begin with [default: that of the context, else _INBOX_ and the name of the user]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from decrypt" -l bucket -d 'The bucket [env: CONFHOT_BUCKET] [default: configs]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from decrypt" -l timeout -d 'Deadline of a connect and of each request: 5s, 500ms, 1m30s [default: 5s]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from decrypt" -l format -d 'How answers are written' -r -f -a "text\t''
+json\t''"
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from decrypt" -l color -d 'Colours; `auto` means on a terminal and without NO_COLOR' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from decrypt" -l log-format -d 'How the log on stderr is written' -r -f -a "text\t''
+json\t''"
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from decrypt" -l tls-first -d 'Speak TLS before the server greets, as a server with `handshake_first` wants it'
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from decrypt" -s q -l quiet -d 'Say errors only'
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from decrypt" -s v -l verbose -d 'Say more; twice for all that the libraries log'
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from decrypt" -s h -l help -d 'Print help'
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from rotate" -l identity -d 'File with age identities that read what is there' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from rotate" -l to -d 'Who will read it: age1…; several are several' -r
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from rotate" -l recipients-file -d 'File with more of them, one a line; `#` begins a comment' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from rotate" -l server -d 'NATS servers, separated by commas [env: CONFHOT_SERVER, else NATS_URL] [default: nats://127.0.0.1:4222]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from rotate" -l context -d 'A context of the `nats` CLI [env: NATS_CONTEXT] [default: the selected one, where no server is named otherwise]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from rotate" -l creds -d 'File with a user JWT and its seed [env: NATS_CREDS]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from rotate" -l nkey -d 'File with an nkey seed [env: NATS_NKEY]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from rotate" -l user -d 'Who to connect as, by password [env: NATS_USER]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from rotate" -l password-file -d 'File with the password [env: NATS_PASSWORD_FILE; NATS_PASSWORD is the password itself]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from rotate" -l token-file -d 'File with a token [env: NATS_TOKEN_FILE; NATS_TOKEN is the token itself]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from rotate" -l tls-ca -d 'Certificates of a private CA, as PEM [env: NATS_CA]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from rotate" -l tls-cert -d 'Client certificate, as PEM [env: NATS_CERT]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from rotate" -l tls-key -d 'Key of the client certificate, as PEM [env: NATS_KEY]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from rotate" -l js-domain -d 'JetStream domain, where the bucket is beyond a leaf node [default: that of the context]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from rotate" -l inbox-prefix -d 'What the subjects of answers begin with [default: that of the context, else _INBOX_ and the name of the user]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from rotate" -l bucket -d 'The bucket [env: CONFHOT_BUCKET] [default: configs]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from rotate" -l timeout -d 'Deadline of a connect and of each request: 5s, 500ms, 1m30s [default: 5s]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from rotate" -l format -d 'How answers are written' -r -f -a "text\t''
+json\t''"
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from rotate" -l color -d 'Colours; `auto` means on a terminal and without NO_COLOR' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from rotate" -l log-format -d 'How the log on stderr is written' -r -f -a "text\t''
+json\t''"
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from rotate" -l tls-first -d 'Speak TLS before the server greets, as a server with `handshake_first` wants it'
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from rotate" -s q -l quiet -d 'Say errors only'
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from rotate" -s v -l verbose -d 'Say more; twice for all that the libraries log'
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from rotate" -s h -l help -d 'Print help'
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from keygen" -l server -d 'NATS servers, separated by commas [env: CONFHOT_SERVER, else NATS_URL] [default: nats://127.0.0.1:4222]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from keygen" -l context -d 'A context of the `nats` CLI [env: NATS_CONTEXT] [default: the selected one, where no server is named otherwise]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from keygen" -l creds -d 'File with a user JWT and its seed [env: NATS_CREDS]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from keygen" -l nkey -d 'File with an nkey seed [env: NATS_NKEY]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from keygen" -l user -d 'Who to connect as, by password [env: NATS_USER]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from keygen" -l password-file -d 'File with the password [env: NATS_PASSWORD_FILE; NATS_PASSWORD is the password itself]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from keygen" -l token-file -d 'File with a token [env: NATS_TOKEN_FILE; NATS_TOKEN is the token itself]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from keygen" -l tls-ca -d 'Certificates of a private CA, as PEM [env: NATS_CA]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from keygen" -l tls-cert -d 'Client certificate, as PEM [env: NATS_CERT]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from keygen" -l tls-key -d 'Key of the client certificate, as PEM [env: NATS_KEY]' -r -F
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from keygen" -l js-domain -d 'JetStream domain, where the bucket is beyond a leaf node [default: that of the context]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from keygen" -l inbox-prefix -d 'What the subjects of answers begin with [default: that of the context, else _INBOX_ and the name of the user]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from keygen" -l bucket -d 'The bucket [env: CONFHOT_BUCKET] [default: configs]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from keygen" -l timeout -d 'Deadline of a connect and of each request: 5s, 500ms, 1m30s [default: 5s]' -r
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from keygen" -l format -d 'How answers are written' -r -f -a "text\t''
+json\t''"
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from keygen" -l color -d 'Colours; `auto` means on a terminal and without NO_COLOR' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from keygen" -l log-format -d 'How the log on stderr is written' -r -f -a "text\t''
+json\t''"
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from keygen" -l tls-first -d 'Speak TLS before the server greets, as a server with `handshake_first` wants it'
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from keygen" -s q -l quiet -d 'Say errors only'
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from keygen" -s v -l verbose -d 'Say more; twice for all that the libraries log'
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from keygen" -s h -l help -d 'Print help'
 complete -c confhot -n "__fish_confhot_using_subcommand demo-edit" -l dir -d 'Directory of the documents' -r -F
 complete -c confhot -n "__fish_confhot_using_subcommand demo-edit" -l every -d 'Time between two edits' -r
 complete -c confhot -n "__fish_confhot_using_subcommand demo-edit" -l seed -d 'Edit as the run that said this seed did [default: a random one]' -r

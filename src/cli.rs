@@ -17,7 +17,7 @@ use jiff::SignedDuration;
 
 use crate::commands::{
     acl, completions, delete, demo_edit, dev, diff, doctor, export, get, history, journal, keys, loader, man, put,
-    rollback, serve, status, validate, watch,
+    rollback, secret, serve, status, validate, watch,
 };
 use context::Context;
 
@@ -75,6 +75,7 @@ pub(crate) enum Verb {
     Watch(watch::Args),
     Status(status::Args),
     Validate(validate::Args),
+    Secret(secret::Args),
     DemoEdit(demo_edit::Args),
     Acl(acl::Args),
     Doctor(doctor::Args),

@@ -19,6 +19,7 @@ pub(crate) mod man;
 pub(crate) mod put;
 mod revision;
 pub(crate) mod rollback;
+pub(crate) mod secret;
 pub(crate) mod serve;
 mod signing;
 pub(crate) mod status;
@@ -35,13 +36,14 @@ use anyhow::Context as _;
 use bytes::Bytes;
 use confhot::child;
 use confhot::document::guard::Suspicion;
-use confhot::document::{Document, Format, ParseError};
+use confhot::document::{Document, Format, ParseError, shown_unparsed};
 use confhot::kv::{
     Bucket, BucketError, ConnectError, Connection, Entry, Key, Operation, Past, PastError, Pattern, PublishError,
     Revision,
 };
 use confhot::live;
 use confhot::schema::Schema;
+use confhot::secret::Unopened;
 use confhot::server::{FindError, StartError};
 use confhot::signature::Distrust;
 use tokio_util::sync::CancellationToken;
@@ -87,6 +89,7 @@ pub(crate) async fn run(session: &Session, verb: Verb) -> anyhow::Result<Outcome
         Verb::Watch(args) => watch::run(session, args).await,
         Verb::Status(args) => status::run(session, args).await,
         Verb::Validate(args) => validate::run(session, args).await,
+        Verb::Secret(args) => secret::run(session, args).await,
         Verb::DemoEdit(args) => demo_edit::run(session, args).await,
         Verb::Acl(args) => acl::run(session, &args),
         Verb::Doctor(args) => doctor::run(session, args).await,
@@ -162,6 +165,8 @@ pub(crate) enum No {
     Unsigned { key: Key, revision: Revision },
     #[error("{0}")]
     Problem(String),
+    #[error("{0}")]
+    Unopened(Unopened),
     #[error("{key}@{revision} is of no change set")]
     Lone { key: Key, revision: Revision },
     #[error("{key} was published in the same change set as revision {revision}, and has changed since")]
@@ -251,6 +256,55 @@ pub(crate) async fn judge(
             Ok(())
         }
     })
+}
+
+/// What the schema that the bucket carries for a key marks as secret.
+pub(crate) enum Marks {
+    /// Nothing.
+    None,
+    /// What it says.
+    Of(Schema),
+    /// Nobody knows: everything.
+    Unknown,
+}
+
+impl Marks {
+    /// Reads the schema. Where that cannot be done, which is said, everything counts as marked.
+    pub(crate) async fn read(session: &Session, bucket: &Bucket, key: &Key) -> Marks {
+        let Some(schema) = key.schema() else { return Marks::None };
+        let why = match bucket.head(&schema).await {
+            Ok(Some(entry)) if entry.operation == Operation::Put => match Schema::parse(entry.value) {
+                Ok(schema) if schema.has_marks() => return Marks::Of(schema),
+                Ok(_) => return Marks::None,
+                Err(error) => error.to_string(),
+            },
+            Ok(_) | Err(BucketError::Missing(_)) => return Marks::None,
+            Err(error) => error.to_string(),
+        };
+        session.out.note(&format!("all values of {key} are hidden, since {schema} cannot be read: {why}"));
+        Marks::Unknown
+    }
+
+    /// `document`, where what is marked is secret.
+    pub(crate) fn mark(&self, document: Document) -> Document {
+        match self {
+            Marks::None => document,
+            Marks::Of(schema) => {
+                let marks = schema.marks(&document);
+                document.marked(marks)
+            }
+            // The top level.
+            Marks::Unknown => document.marked(vec![Vec::new()]),
+        }
+    }
+
+    /// What is shown of bytes, which hold `document` unless that cannot be read: without what is marked.
+    pub(crate) fn text(&self, bytes: &[u8], document: Option<&Document>) -> String {
+        match document {
+            Some(document) => document.shown_text(),
+            None => shown_unparsed(bytes, !matches!(self, Marks::None)),
+        }
+    }
 }
 
 /// The format of the newest document before `revision` whose header tells one; `history` is newest first.
@@ -343,7 +397,7 @@ fn hint_of_no(no: &No) -> Option<String> {
         No::Unsigned { key, revision } => {
             format!("look at it; `confhot rollback {key} {revision}` brings it back and signs it")
         }
-        No::Invalid { .. } | No::Refused { .. } | No::Problem(_) | No::Lone { .. } => return None,
+        No::Invalid { .. } | No::Refused { .. } | No::Problem(_) | No::Unopened(_) | No::Lone { .. } => return None,
     })
 }
 

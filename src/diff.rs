@@ -1,10 +1,13 @@
 //! What changed between two documents: by meaning ([`changes`]) and by line ([`lines`]).
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use serde::Serialize;
 use serde_json::{Map, Number, Value};
 use similar::{Algorithm, ChangeTag, DiffOp};
+
+use crate::document::{HIDDEN, push_key};
 
 /// One difference in meaning, at one place.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -35,6 +38,37 @@ pub fn changes(before: &Value, after: &Value) -> Vec<Change> {
         _ => compare(&mut String::new(), before, after, &mut changes),
     }
     changes
+}
+
+/// Hides in `changes` what stands in one of `places`, which are as [`Change::path`] writes them, of scalars.
+pub fn hide(changes: &mut [Change], places: &BTreeSet<String>) {
+    fn cover(path: &mut String, value: &mut Value, places: &BTreeSet<String>) {
+        let length = path.len();
+        match value {
+            Value::Object(fields) => {
+                for (name, field) in fields {
+                    push_key(path, name);
+                    cover(path, field, places);
+                    path.truncate(length);
+                }
+            }
+            Value::Array(items) => {
+                for (index, item) in items.iter_mut().enumerate() {
+                    path.push_str(&format!("[{index}]"));
+                    cover(path, item, places);
+                    path.truncate(length);
+                }
+            }
+            Value::Null => {}
+            scalar if places.contains(path) => *scalar = HIDDEN.into(),
+            _ => {}
+        }
+    }
+    for change in changes {
+        for value in [&mut change.before, &mut change.after].into_iter().flatten() {
+            cover(&mut change.path.clone(), value, places);
+        }
+    }
 }
 
 fn compare(path: &mut String, before: &Value, after: &Value, changes: &mut Vec<Change>) {
@@ -87,18 +121,6 @@ fn compare_at(
         }
     }
     path.truncate(length);
-}
-
-/// Adds a key to a path, as [`Change::path`] writes it.
-pub(crate) fn push_key(path: &mut String, key: &str) {
-    if !path.is_empty() {
-        path.push('.');
-    }
-    if !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-') {
-        path.push_str(key);
-    } else {
-        path.push_str(&Value::from(key).to_string());
-    }
 }
 
 /// Whether two scalars, or an empty table and an empty table, say the same.
@@ -161,11 +183,30 @@ const MOST_LINES: usize = 50_000;
 /// Compares bytes, and shows what is not UTF-8 as U+FFFD. Its time is bounded: two texts of a great many lines that have
 /// little in common are told as replaced.
 pub fn lines(before: &[u8], after: &[u8], from: &str, to: &str) -> Vec<Line> {
-    if before == after {
+    lines_shown(&Text { bytes: before, shown: before, label: from }, &Text { bytes: after, shown: after, label: to })
+}
+
+/// A text, and how it is shown: as another one with the same lines, in which something is hidden.
+#[derive(Clone, Copy, Debug)]
+pub struct Text<'a> {
+    /// What is compared.
+    pub bytes: &'a [u8],
+    /// What is shown of it.
+    pub shown: &'a [u8],
+    /// What it is called.
+    pub label: &'a str,
+}
+
+/// As [`lines`], showing of each line what is to be shown: two that differ in what is hidden are told as two that look
+/// the same.
+pub fn lines_shown(before: &Text<'_>, after: &Text<'_>) -> Vec<Line> {
+    if before.bytes == after.bytes {
         return Vec::new();
     }
+    let (from, to) = (before.label, after.label);
     let split = |text| <[u8]>::split_inclusive(text, |byte| *byte == b'\n').collect::<Vec<_>>();
-    let (before, after) = (split(before), split(after));
+    let (shown_before, shown_after) = (split(before.shown), split(after.shown));
+    let (before, after) = (split(before.bytes), split(after.bytes));
 
     let mut lines = vec![
         Line { tag: Tag::Header, text: format!("--- {from}") },
@@ -180,7 +221,10 @@ pub fn lines(before: &[u8], after: &[u8], from: &str, to: &str) -> Vec<Line> {
                 ChangeTag::Insert => (Tag::Added, '+'),
             };
             let line = change.value();
-            let text = String::from_utf8_lossy(line.strip_suffix(b"\n").unwrap_or(line));
+            let old = change.old_index().and_then(|at| shown_before.get(at));
+            let new = change.new_index().and_then(|at| shown_after.get(at));
+            let shown = old.or(new).copied().unwrap_or(HIDDEN.as_bytes());
+            let text = String::from_utf8_lossy(shown.strip_suffix(b"\n").unwrap_or(shown));
             lines.push(Line { tag, text: format!("{mark}{text}") });
             if !line.ends_with(b"\n") {
                 lines.push(Line { tag: Tag::Note, text: r"\ No newline at end of file".into() });
@@ -211,7 +255,16 @@ fn operations(before: &[&[u8]], after: &[&[u8]]) -> Vec<DiffOp> {
 
 /// [`lines`] as one text, each line ended by a line feed.
 pub fn unified(before: &[u8], after: &[u8], from: &str, to: &str) -> String {
-    lines(before, after, from, to).into_iter().fold(String::new(), |mut text, line| {
+    text(lines(before, after, from, to))
+}
+
+/// [`lines_shown`] as one text.
+pub fn unified_shown(before: &Text<'_>, after: &Text<'_>) -> String {
+    text(lines_shown(before, after))
+}
+
+fn text(lines: Vec<Line>) -> String {
+    lines.into_iter().fold(String::new(), |mut text, line| {
         // Writing to a string does not fail.
         let _ = writeln!(text, "{}", line.text);
         text

@@ -5,8 +5,11 @@
 //! out of proportion when its aliases are expanded.
 
 pub mod guard;
+mod hide;
 mod locate;
 mod parse;
+mod path;
+mod reading;
 
 use std::{fmt, path::Path, str::FromStr, sync::Arc};
 
@@ -15,7 +18,13 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwn
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
+use hide::Secrets;
+#[cfg(feature = "secrets")]
+pub(crate) use hide::at_mut;
+pub use hide::{HIDDEN, shown_unparsed};
+pub(crate) use hide::{any_text, each_scalar};
 pub use parse::{MAX_DEPTH, ParseError};
+pub(crate) use path::{push_key, written};
 
 /// How a document is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -173,7 +182,9 @@ impl Role {
 }
 
 /// A valid document: its bytes as they were stored, their format and digest, and what they say.
-#[derive(Clone, Debug)]
+///
+/// Its `Debug` shows nothing of what it says.
+#[derive(Clone)]
 pub struct Document {
     bytes: Bytes,
     format: Format,
@@ -181,6 +192,14 @@ pub struct Document {
     value: Arc<Value>,
     /// Whether `value` says all that the bytes say.
     exact: bool,
+    secrets: Arc<Secrets>,
+}
+
+impl fmt::Debug for Document {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Document { format, digest, .. } = self;
+        f.debug_struct("Document").field("format", format).field("digest", digest).finish_non_exhaustive()
+    }
 }
 
 impl Document {
@@ -215,7 +234,7 @@ impl Document {
             Err(error) if or_empty && error.is_empty() => (Value::Object(Default::default()), true),
             parsed => parsed?,
         };
-        Ok(Document { bytes, format, digest, value: Arc::new(value), exact })
+        Ok(Document { bytes, format, digest, value: Arc::new(value), exact, secrets: Arc::default() })
     }
 
     /// Parses `bytes` as the first of JSON, TOML, YAML that takes them.
@@ -284,7 +303,7 @@ impl Document {
         {
             return Ok(decoded);
         }
-        parse::decode(&self.bytes, self.format)
+        parse::decode(&self.bytes, self.format, &self.secrets.plain)
     }
 }
 

@@ -5,7 +5,8 @@
 //! any NATS client reads it; where it came from is in the message's headers.
 //!
 //! # Code map
-//! - pure, no async, no I/O, no clock: [`document`], [`diff`], [`schema`], [`signature`]
+//! - pure, no async, no I/O, no clock: [`document`], [`diff`], [`schema`], [`signature`], [`secret`] (but for
+//!   the randomness of new tokens)
 //! - adapters, one outside system each: [`kv`] (NATS), [`source`] (a directory), [`checkout`] (git), [`server`] (a
 //!   private nats-server), [`child`] (processes that do not outlive this one)
 //! - engines, the long-running loops: [`loader`], [`live`], [`wait`]
@@ -31,6 +32,7 @@ pub mod kv;
 pub mod live;
 pub mod loader;
 pub mod schema;
+pub mod secret;
 #[cfg(feature = "cli")]
 pub mod server;
 pub mod signature;

@@ -51,6 +51,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::document::{Digest, Document, ParseError};
 use crate::kv::{Announcer, Bucket, Instance, Key, Revision};
+use crate::secret::{Identities, Sealed};
 use crate::signature::Trust;
 
 pub use engine::document_of;
@@ -84,7 +85,8 @@ pub struct Serving<T> {
     pub revision: Revision,
     /// Digest of the document's bytes.
     pub digest: Digest,
-    /// The document that `value` was made from.
+    /// The document that `value` was made from. Its bytes are as they were published; what it says is read, where it was
+    /// encrypted.
     pub document: Document,
     /// When it was swapped in, by this process's clock.
     pub applied_at: Timestamp,
@@ -141,6 +143,12 @@ impl Rejection {
 
 impl From<ParseError> for Rejection {
     fn from(error: ParseError) -> Rejection {
+        Rejection::invalid(error.to_string())
+    }
+}
+
+impl From<Sealed> for Rejection {
+    fn from(error: Sealed) -> Rejection {
         Rejection::invalid(error.to_string())
     }
 }
@@ -231,6 +239,7 @@ pub struct Builder<T> {
     make: Make<T>,
     schema: bool,
     trust: Option<Trust>,
+    identities: Option<Arc<Identities>>,
     check: Option<Check<T>>,
     observe: Observe,
     state: Option<StateDir>,
@@ -259,6 +268,7 @@ impl<T: Send + Sync + 'static> Live<T> {
             make: Arc::new(move |serving, document| Box::pin(make(serving, document))),
             schema: false,
             trust: None,
+            identities: None,
             check: None,
             observe: Arc::new(|_| {}),
             state: None,
@@ -343,6 +353,8 @@ impl<T: Send + Sync + 'static> Builder<T> {
     /// Costs one read with each revision, and the right to it. A document is judged by a schema that is older than
     /// itself: what was published before a stricter one is still what a restarted service starts on. A schema that is
     /// broken is told as trouble and rejects nothing.
+    ///
+    /// What the schema marks as secret is hidden in [`Document::shown`] and in reasons; where it is broken, everything.
     pub fn schema(mut self) -> Builder<T> {
         self.schema = true;
         self
@@ -353,10 +365,21 @@ impl<T: Send + Sync + 'static> Builder<T> {
     /// trouble and rejects nothing.
     ///
     /// What comes in while this process follows the key costs the check of a signature, where the bucket tells of writes as
-    /// one does that confhot made. Where it starts, or missed something, it reads the retained revisions of its key, with the right that the start on an older revision takes.
+    /// one does that confhot made. Where it starts, or missed something, it reads the retained
+    /// revisions of its key, with the right that the start on an older revision takes.
     /// `SECURITY.md` says what is proven by that and what is not.
     pub fn trust(mut self, trust: Trust) -> Builder<T> {
         self.trust = Some(trust);
+        self
+    }
+
+    /// Reads what is encrypted in a document, in memory: what is decoded, checked and served is the strings; what is kept
+    /// in the state directory is the document as it was published. In reasons, and in [`Document::shown`], they are
+    /// hidden.
+    ///
+    /// Without it, or with others than the document is encrypted for, a document with a token is rejected as invalid.
+    pub fn identities(mut self, identities: Arc<Identities>) -> Builder<T> {
+        self.identities = Some(identities);
         self
     }
 

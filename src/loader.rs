@@ -509,7 +509,10 @@ impl Loader {
                     self.unjudged.extend(self.only_file(&described));
                 }
             }
-            None => self.schemas.judge(key, &document)?,
+            None => {
+                document.refuse_hidden()?;
+                self.schemas.judge(key, &document)?;
+            }
         }
         Ok(document)
     }

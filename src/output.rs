@@ -18,6 +18,7 @@ use serde::Serialize;
 
 use crate::cli::{Color, Global, OutputFormat};
 
+use self::hidden::line_without_passwords;
 pub(crate) use self::hidden::{value_without_passwords, without_passwords};
 pub(crate) use self::log::Log;
 
@@ -95,6 +96,11 @@ impl Output {
 
     /// One object on a line of its own.
     pub(crate) fn json(&self, value: &impl Serialize) -> anyhow::Result<()> {
+        self.exact_json(&value_without_passwords(&serde_json::to_value(value)?))
+    }
+
+    /// As [`Output::json`], for what is given out exactly, passwords included.
+    pub(crate) fn exact_json(&self, value: &impl Serialize) -> anyhow::Result<()> {
         let mut line = serde_json::to_vec(value)?;
         line.push(b'\n');
         self.bytes(&line)
@@ -102,6 +108,7 @@ impl Output {
 
     /// One line of text. What comes from elsewhere has been through [`plain`].
     pub(crate) fn line(&self, text: &str) -> anyhow::Result<()> {
+        let text = without_passwords(text);
         self.stdout(|answers| answers.attempt(|pipe| writeln!(pipe, "{text}")))
     }
 
@@ -243,7 +250,7 @@ pub(crate) fn complain(text: &str) {
 
 /// A line on stderr; where nobody reads that there is no better place to say so.
 fn say(text: &str) {
-    let _ = writeln!(io::stderr(), "{text}");
+    let _ = writeln!(io::stderr(), "{}", without_passwords(text));
 }
 
 /// Whether to colour what goes to `stream`. `auto` also heeds NO_COLOR, CLICOLOR, CLICOLOR_FORCE and TERM=dumb.

@@ -3,20 +3,23 @@
 //!
 //! Nothing is ever fetched: a `$ref` leads to another place of the same schema, or the schema is broken.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use bytes::Bytes;
 use jsonschema::error::{ValidationError, ValidationErrorKind};
 use jsonschema::paths::Location;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use crate::diff::push_key;
-use crate::document::{Document, Format, ParseError};
+use crate::document::{Document, Format, ParseError, written};
+use crate::secret;
 
 /// A schema, ready to check with.
 #[derive(Debug)]
 pub struct Schema {
     validator: jsonschema::Validator,
+    /// What it is made of, if it marks anything.
+    marks: Option<Value>,
 }
 
 /// One thing that a document has and its schema does not allow, or the other way round.
@@ -62,7 +65,9 @@ impl Schema {
             return Err(ParseError::new("a schema is written in JSON"));
         }
         match jsonschema::options().offline().build(document.value()) {
-            Ok(validator) => Ok(Schema { validator }),
+            Ok(validator) => {
+                Ok(Schema { validator, marks: named_true(document.value()).then(|| document.value().clone()) })
+            }
             Err(error) => {
                 let wrong = violation(document, &steps(error.instance_path()), reason(&error));
                 Err(ParseError::located(wrong.line.zip(wrong.column), format_args!("not a schema: {wrong}")))
@@ -71,6 +76,9 @@ impl Schema {
     }
 
     /// What in `document` violates the schema, in the order of the text where that is known; at most 20.
+    ///
+    /// A token ([`crate::secret`]) is a string, and more cannot be said of it: it violates no pattern, format, length,
+    /// `enum` or `const`.
     pub fn check(&self, document: &Document) -> Vec<Violation> {
         // Most documents are good, and that is known sooner than what is wrong.
         if self.validator.is_valid(document.value()) {
@@ -78,6 +86,9 @@ impl Schema {
         }
         let mut violations = Vec::new();
         for error in self.validator.iter_errors(document.value()) {
+            if is_of_token(&error, document.value()) {
+                continue;
+            }
             let path = steps(error.instance_path());
             match error.kind() {
                 ValidationErrorKind::AdditionalProperties { unexpected }
@@ -96,6 +107,21 @@ impl Schema {
         violations.truncate(MOST);
         violations.sort_by_key(|it| (it.line.is_none(), it.line, it.column));
         violations
+    }
+
+    /// Where `document` has what the schema marks as secret (`"writeOnly": true`), keys and indexes from the top level
+    /// down; what is below is marked too. Whether the document is valid does not matter.
+    pub fn marks(&self, document: &Document) -> Vec<Vec<String>> {
+        let mut found = Vec::new();
+        if let Some(source) = &self.marks {
+            marked(source, vec![source], document.value(), &mut Vec::new(), &mut found);
+        }
+        found
+    }
+
+    /// Whether it marks anything at all, in whatever document.
+    pub fn has_marks(&self) -> bool {
+        self.marks.is_some()
     }
 
     /// As [`Schema::check`], as one error: the first violation, and how many there are beside it.
@@ -140,23 +166,147 @@ fn steps(path: &Location) -> Vec<String> {
     path.iter().map(|step| step.to_string()).collect()
 }
 
-/// A path as a person reads it: `servers[1].port`.
-fn written(mut value: &Value, path: &[String]) -> String {
-    let mut text = String::new();
-    for step in path {
-        let index = step.parse::<usize>().ok();
-        match (value, index) {
-            (Value::Array(items), Some(index)) => {
-                text.push_str(&format!("[{index}]"));
-                value = items.get(index).unwrap_or(&Value::Null);
-            }
-            _ => {
-                push_key(&mut text, step);
-                value = value.get(step).unwrap_or(&Value::Null);
+/// Collects where `value` is marked by one of `schemas`, places in `root`. Of several that may count, all do.
+///
+/// Each place of the schema is asked once of each value, however they refer to each other.
+fn marked<'s>(
+    root: &'s Value,
+    mut schemas: Vec<&'s Value>,
+    value: &Value,
+    path: &mut Vec<String>,
+    found: &mut Vec<Vec<String>>,
+) {
+    let mut seen: HashSet<*const Value> = schemas.iter().map(|schema| std::ptr::from_ref(*schema)).collect();
+    let mut at = 0;
+    while let Some(schema) = schemas.get(at).copied() {
+        at += 1;
+        let Some(schema) = schema.as_object() else { continue };
+        if schema.get("writeOnly") == Some(&Value::Bool(true)) {
+            // What is below it is marked with it.
+            return found.push(path.clone());
+        }
+        let refer = ["$ref", "$dynamicRef"].into_iter().filter_map(|word| referred(root, schema.get(word)?.as_str()?));
+        let lists = ["allOf", "anyOf", "oneOf"].into_iter().filter_map(|word| schema.get(word)?.as_array()).flatten();
+        let ifs = ["if", "then", "else"].into_iter().filter_map(|word| schema.get(word));
+        let dependent = schema.get("dependentSchemas").and_then(Value::as_object).into_iter().flat_map(Map::values);
+        schemas
+            .extend(refer.chain(lists).chain(ifs).chain(dependent).filter(|it| seen.insert(std::ptr::from_ref(*it))));
+    }
+    let mut deeper = |step: &str, below: Vec<&'s Value>, value: &Value| {
+        if !below.is_empty() {
+            path.push(step.to_owned());
+            marked(root, below, value, path, found);
+            path.pop();
+        }
+    };
+    let schemas = schemas.into_iter().filter_map(Value::as_object);
+    let schemas: Vec<&Map<String, Value>> = schemas.collect();
+    match value {
+        Value::Object(fields) => {
+            for (name, field) in fields {
+                let mut below = Vec::new();
+                for schema in &schemas {
+                    let table = |word: &str| schema.get(word).and_then(Value::as_object);
+                    match table("properties").and_then(|known| known.get(name)) {
+                        Some(known) => below.push(known),
+                        None => below.extend(
+                            ["additionalProperties", "unevaluatedProperties"]
+                                .map(|it| schema.get(it))
+                                .into_iter()
+                                .flatten(),
+                        ),
+                    }
+                    // Which of the patterns match is not asked: too much is hidden rather than too little.
+                    below.extend(table("patternProperties").into_iter().flat_map(Map::values));
+                }
+                deeper(name, below, field);
             }
         }
+        Value::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                let mut below = Vec::new();
+                for schema in &schemas {
+                    below.extend(schema.get("prefixItems").and_then(|first| first.get(index)));
+                    let rest = ["items", "contains", "unevaluatedItems"].into_iter();
+                    below.extend(rest.filter_map(|word| schema.get(word)));
+                }
+                deeper(&index.to_string(), below, item);
+            }
+        }
+        _ => {}
     }
-    text
+}
+
+/// What a `$ref` within the same schema leads to: a pointer, an anchor, or an `$id`.
+fn referred<'s>(root: &'s Value, to: &str) -> Option<&'s Value> {
+    match to.strip_prefix('#') {
+        Some(pointer) if pointer.is_empty() || pointer.starts_with('/') => root.pointer(&percent_decoded(pointer)),
+        Some(anchor) => named(root, &|it, name| (it == "$anchor" || it == "$dynamicAnchor") && name == anchor),
+        None => {
+            let (id, pointer) = to.split_once('#').unwrap_or((to, ""));
+            let at = named(root, &|it, name| it == "$id" && (name == id || name.ends_with(&format!("/{id}"))))?;
+            at.pointer(&percent_decoded(pointer))
+        }
+    }
+}
+
+/// The first place in a schema that names itself so.
+fn named<'s>(schema: &'s Value, is: &impl Fn(&str, &str) -> bool) -> Option<&'s Value> {
+    match schema {
+        Value::Object(words) => {
+            if words.iter().any(|(word, name)| name.as_str().is_some_and(|name| is(word, name))) {
+                return Some(schema);
+            }
+            words.values().find_map(|below| named(below, is))
+        }
+        Value::Array(items) => items.iter().find_map(|below| named(below, is)),
+        _ => None,
+    }
+}
+
+/// Whether `writeOnly` is true anywhere.
+fn named_true(schema: &Value) -> bool {
+    match schema {
+        Value::Object(words) => words.iter().any(|(word, it)| word == "writeOnly" && it == true || named_true(it)),
+        Value::Array(items) => items.iter().any(named_true),
+        _ => false,
+    }
+}
+
+fn percent_decoded(pointer: &str) -> String {
+    let mut bytes = Vec::with_capacity(pointer.len());
+    let mut rest = pointer.as_bytes();
+    while let Some((&first, after)) = rest.split_first() {
+        let hex = after.get(..2).and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok());
+        match hex.filter(|_| first == b'%') {
+            Some(byte) => (bytes.push(byte), rest = &after[2..]).0,
+            None => (bytes.push(first), rest = after).0,
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Whether an error is about what cannot be known of a token: what the text that it stands for is like.
+fn is_of_token(error: &ValidationError<'_>, value: &Value) -> bool {
+    let branch = |errors: &Vec<ValidationError<'_>>| errors.iter().all(|error| is_of_token(error, value));
+    match error.kind() {
+        ValidationErrorKind::AnyOf { context } | ValidationErrorKind::OneOfNotValid { context } => {
+            context.iter().any(branch)
+        }
+        ValidationErrorKind::Pattern { .. }
+        | ValidationErrorKind::Format { .. }
+        | ValidationErrorKind::MinLength { .. }
+        | ValidationErrorKind::MaxLength { .. }
+        | ValidationErrorKind::Enum { .. }
+        | ValidationErrorKind::Constant { .. }
+        | ValidationErrorKind::ContentEncoding { .. }
+        | ValidationErrorKind::ContentMediaType { .. }
+        | ValidationErrorKind::FromUtf8 { .. } => {
+            let at = value.pointer(error.instance_path().as_str());
+            at.and_then(Value::as_str).is_some_and(secret::is_token)
+        }
+        _ => false,
+    }
 }
 
 #[cfg(test)]
@@ -268,6 +418,81 @@ mod tests {
             let error = Schema::parse(text.into()).unwrap_err();
 
             assert!(error.reason.starts_with("not a schema: ") && error.reason.contains(elsewhere), "{error}");
+        }
+    }
+
+    fn marks(schema: &'static str, text: &str) -> Vec<String> {
+        let document = document(text, Format::Json);
+        let schema = Schema::parse(Bytes::from_static(schema.as_bytes())).unwrap();
+        schema.marks(&document).iter().map(|path| path.join("/")).collect()
+    }
+
+    #[test]
+    fn what_a_schema_marks_is_found_wherever_the_schema_says_it() {
+        let text = r#"{"a": 1, "b": {"c": 2}, "l": [{"p": 3}, {"q": 4}], "x-1": 5, "z": 6}"#;
+        for (schema, found) in [
+            (r#"{"properties": {"a": {"writeOnly": true}, "z": {"writeOnly": false}}}"#, &["a"][..]),
+            (r#"{"properties": {"b": {"writeOnly": true}, "gone": {"writeOnly": true}}}"#, &["b"]),
+            (r##"{"properties": {"a": {"$ref": "#/$defs/s%20x"}}, "$defs": {"s x": {"writeOnly": true}}}"##, &["a"]),
+            (r##"{"properties": {"a": {"$ref": "#s"}}, "$defs": {"n": {"$anchor": "s", "writeOnly": true}}}"##, &["a"]),
+            (r#"{"properties": {"l": {"items": {"properties": {"p": {"writeOnly": true}}}}}}"#, &["l/0/p"]),
+            (r#"{"properties": {"l": {"prefixItems": [true, {"writeOnly": true}]}}}"#, &["l/1"]),
+            (
+                r#"{"patternProperties": {"^x": {"writeOnly": true}}, "properties": {"a": {}}}"#,
+                &["a", "b", "l", "x-1", "z"],
+            ),
+            (
+                r#"{"additionalProperties": {"writeOnly": true}, "properties": {"a": {}, "b": {}, "l": {}}}"#,
+                &["x-1", "z"],
+            ),
+            (r#"{"anyOf": [{"properties": {"a": {"writeOnly": true}}, "required": ["gone"]}]}"#, &["a"]),
+            (r#"{"if": {"required": ["gone"]}, "then": {"properties": {"z": {"writeOnly": true}}}}"#, &["z"]),
+            (r##"{"allOf": [{"$ref": "#/$defs/r"}], "$defs": {"r": {"$ref": "#/$defs/r"}}}"##, &[]),
+            (r##"{"properties": {"b": {"$ref": "#"}, "c": {"writeOnly": true}}}"##, &["b/c"]),
+            (r#"{"writeOnly": true}"#, &[""]),
+        ] {
+            assert_eq!(marks(schema, text), found, "{schema}");
+        }
+    }
+
+    #[test]
+    fn references_that_multiply_are_followed_in_no_time() {
+        let twice =
+            r##"{"allOf": [{"$ref": "#/$defs/b"}, {"$ref": "#/$defs/b"}], "properties": {"x": {"$ref": "#"}}}"##;
+        let more = r##"{"allOf": [{"$ref": "#/$defs/a"}, {"$ref": "#"}], "properties": {"x": {"$ref": "#/$defs/a"}}}"##;
+        let schema = format!(
+            r##"{{"$defs": {{"a": {twice}, "b": {more}}}, "anyOf": [{twice}, {more}], "properties": {{"pin": {{"writeOnly": true}}}}}}"##
+        );
+        let schema = Schema::parse(schema.into()).unwrap();
+        let text = (0..60).fold(r#"{"pin": 1}"#.to_owned(), |text, _| format!("{{\"x\": {text}}}"));
+
+        let began = std::time::Instant::now();
+        assert_eq!(schema.marks(&document(&text, Format::Json)).len(), 1);
+        assert!(began.elapsed() < std::time::Duration::from_secs(1), "{:?}", began.elapsed());
+    }
+
+    #[test]
+    fn a_token_is_a_string_and_violates_nothing_that_cannot_be_known_of_it() {
+        let token = "ENC[age,YWdl]";
+        for (schema, taken) in [
+            (
+                r#"{"type": "string", "pattern": "^postgres://", "minLength": 1000, "maxLength": 3, "format": "uri"}"#,
+                true,
+            ),
+            (r#"{"enum": ["a", "b"]}"#, true),
+            (r#"{"const": "a"}"#, true),
+            (r#"{"anyOf": [{"type": "null"}, {"type": "string", "pattern": "^x$"}]}"#, true),
+            (r#"{"oneOf": [{"type": "null"}, {"type": "string", "maxLength": 2}]}"#, true),
+            (r#"{"type": "integer"}"#, false),
+            (r#"{"anyOf": [{"type": "null"}, {"type": "integer"}]}"#, false),
+            (r#"false"#, false),
+        ] {
+            let schema = format!("{{\"properties\": {{\"pass\": {schema}}}}}");
+            let schema = Schema::parse(schema.into()).unwrap();
+            let clear = schema.check(&document("pass = 'clear'\n", Format::Toml));
+            assert!(!clear.is_empty());
+            let violations = schema.check(&document(&format!("pass = '{token}'\n"), Format::Toml));
+            assert_eq!(violations.is_empty(), taken, "{violations:?}");
         }
     }
 }

@@ -12,7 +12,7 @@ use confhot::kv::{Bucket, Entry, Key, Operation, Revision};
 use serde_json::{Value, json};
 
 use super::revision::{Moment, Which};
-use super::{No, Outcome, Session, absent, document_of, format_of, read, shown};
+use super::{Marks, No, Outcome, Session, absent, document_of, format_of, read, shown};
 use crate::output::{ADDED, FAINT, Output, PLACE, REMOVED, STRONG, plain};
 
 /// Compare two revisions of a key, its head with a file, or the whole bucket at two points in time
@@ -38,6 +38,8 @@ the two does not parse; `text` is the unified diff.
 
 With --all, a revision inside of a change set is refused, and a key of which nothing so old is retained (a bucket keeps \
 64 revisions of each key) is named; as JSON it has `lost`, the revision that it is not known at.
+
+Secrets are hidden, as `confhot get` does on a terminal; that one changed is told.
 
 Exit codes:
   0  they are the same
@@ -67,41 +69,50 @@ struct Side {
     label: String,
     revision: Option<Revision>,
     bytes: Bytes,
-    parsed: Result<Value, ParseError>,
+    parsed: Result<Document, ParseError>,
     format: Option<Format>,
+    /// The bytes, without what the schema marks.
+    shown: String,
 }
 
 impl Side {
     fn nothing() -> Side {
-        let parsed = Ok(Value::Object(Default::default()));
-        Side { label: "/dev/null".into(), revision: None, bytes: Bytes::new(), parsed, format: None }
+        let parsed = Document::parse_or_empty(Bytes::new(), Format::Json);
+        let shown = String::new();
+        Side { label: "/dev/null".into(), revision: None, bytes: Bytes::new(), parsed, format: None, shown }
     }
 
-    async fn of(bucket: &Bucket, entry: Entry) -> anyhow::Result<Side> {
+    async fn of(bucket: &Bucket, entry: Entry, marks: &Marks) -> anyhow::Result<Side> {
         let revision = Some(entry.revision);
         if entry.operation == Operation::Delete {
             return Ok(Side { revision, ..Side::nothing() });
         }
         let document = document_of(bucket, &entry).await?;
-        Ok(Side::parsed(entry, document))
+        Ok(Side::parsed(entry, document, marks))
     }
 
-    fn parsed(entry: Entry, document: Result<Document, ParseError>) -> Side {
+    fn parsed(entry: Entry, document: Result<Document, ParseError>, marks: &Marks) -> Side {
         let label = format!("{}@{}", entry.key, entry.revision);
         let format = document.as_ref().ok().map(Document::format).or(entry.provenance.format);
-        let parsed = document.map(Document::into_value);
-        Side { label, revision: Some(entry.revision), bytes: entry.value, parsed, format }
+        let parsed = document.map(|document| marks.mark(document));
+        let shown = marks.text(&entry.value, parsed.as_ref().ok());
+        Side { label, revision: Some(entry.revision), bytes: entry.value, parsed, format, shown }
+    }
+
+    fn text<'a>(&'a self, label: &'a str) -> diff::Text<'a> {
+        diff::Text { bytes: &self.bytes, shown: self.shown.as_bytes(), label }
     }
 
     /// An empty file is the empty document here: it is shown for what it is, whether or not it would be refused.
-    fn of_file(path: &Path, format: Option<Format>) -> anyhow::Result<Side> {
+    fn of_file(path: &Path, format: Option<Format>, marks: &Marks) -> anyhow::Result<Side> {
         let bytes = read(path)?;
         let document = match format_of(path).or(format) {
             Some(format) => Document::parse_or_empty(bytes.clone(), format),
             None => Document::detect(bytes.clone()),
         };
-        let label = shown(path);
-        Ok(Side { label, revision: None, bytes, parsed: document.map(Document::into_value), format })
+        let (label, parsed) = (shown(path), document.map(|document| marks.mark(document)));
+        let shown = marks.text(&bytes, parsed.as_ref().ok());
+        Ok(Side { label, revision: None, bytes, parsed, format, shown })
     }
 }
 
@@ -114,28 +125,29 @@ pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome
         (None, _) => anyhow::bail!("no key is named"),
     };
     let bucket = session.bucket().await?;
+    let marks = Marks::read(session, &bucket, &key).await;
     let (before, after) = match (file, from) {
         (Some(file), _) => {
             let before = match bucket.head(&key).await? {
-                Some(head) => Side::of(&bucket, head).await?,
+                Some(head) => Side::of(&bucket, head, &marks).await?,
                 None => Side::nothing(),
             };
-            let after = Side::of_file(&file, before.format)?;
+            let after = Side::of_file(&file, before.format, &marks)?;
             (before, after)
         }
         (None, Some(from)) => {
-            let before = Side::of(&bucket, from.resolve(&bucket, &key).await?).await?;
+            let before = Side::of(&bucket, from.resolve(&bucket, &key).await?, &marks).await?;
             let to = to.unwrap_or(Which::HEAD).resolve(&bucket, &key).await?;
-            (before, Side::of(&bucket, to).await?)
+            (before, Side::of(&bucket, to, &marks).await?)
         }
         (None, None) => {
             let mut history = bucket.history(&key).await?.into_iter();
             let Some(head) = history.next() else { return Err(absent(&bucket, &key).await) };
             let before = match history.next() {
-                Some(entry) => Side::of(&bucket, entry).await?,
+                Some(entry) => Side::of(&bucket, entry, &marks).await?,
                 None => Side::nothing(),
             };
-            (before, Side::of(&bucket, head).await?)
+            (before, Side::of(&bucket, head, &marks).await?)
         }
     };
     let out = &session.out;
@@ -148,14 +160,37 @@ pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome
 fn by_line(out: &Output, key: &Key, before: &Side, after: &Side) -> anyhow::Result<bool> {
     if out.is_json() {
         let changes = before.parsed.as_ref().ok().zip(after.parsed.as_ref().ok());
-        json_line(out, key, before, after, changes.map(|(before, after)| diff::changes(before, after)))?;
+        json_line(out, key, before, after, changes.map(|(before, after)| changes_shown(before, after)))?;
         return Ok(before.bytes != after.bytes);
     }
-    let lines = diff::lines(&before.bytes, &after.bytes, &plain(&before.label), &plain(&after.label));
+    let labels = [plain(&before.label), plain(&after.label)];
+    let lines = diff::lines_shown(&before.text(&labels[0]), &after.text(&labels[1]));
     for line in &lines {
         out.line(&out.paint(style(line.tag), &out.quoted(&line.text)))?;
     }
     Ok(before.bytes != after.bytes)
+}
+
+/// What changed; a secret that did is told, and is hidden.
+fn changes_shown(before: &Document, after: &Document) -> Vec<Change> {
+    let mut changes = diff::changes(before.value(), after.value());
+    let mut places = before.secret_places();
+    places.extend(after.secret_places());
+    diff::hide(&mut changes, &places);
+    changes
+}
+
+/// The lines of what changes from one entry of a key to another, without secrets.
+pub(super) async fn lines(
+    session: &Session,
+    bucket: &Bucket,
+    before: &Entry,
+    after: &Entry,
+) -> anyhow::Result<Vec<diff::Line>> {
+    let marks = Marks::read(session, bucket, &before.key).await;
+    let [before, after] =
+        [Side::of(bucket, before.clone(), &marks).await?, Side::of(bucket, after.clone(), &marks).await?];
+    Ok(diff::lines_shown(&before.text(&plain(&before.label)), &after.text(&plain(&after.label))))
 }
 
 /// How a line of a diff looks.
@@ -172,11 +207,11 @@ pub(super) fn style(tag: Tag) -> Style {
 
 /// Tells the changed paths; whether there are any.
 fn by_meaning(out: &Output, key: &Key, before: &Side, after: &Side) -> anyhow::Result<bool> {
-    let value = |side: &Side| match &side.parsed {
-        Ok(value) => Ok(value.clone()),
+    let document = |side: &Side| match &side.parsed {
+        Ok(document) => Ok(document.clone()),
         Err(error) => Err(No::Invalid { document: side.label.clone(), error: error.clone() }),
     };
-    let changes = diff::changes(&value(before)?, &value(after)?);
+    let changes = changes_shown(&document(before)?, &document(after)?);
     let differ = !changes.is_empty();
     if out.is_json() {
         json_line(out, key, before, after, Some(changes))?;
@@ -198,7 +233,7 @@ fn by_meaning(out: &Output, key: &Key, before: &Side, after: &Side) -> anyhow::R
 }
 
 fn json_line(out: &Output, key: &Key, before: &Side, after: &Side, changes: Option<Vec<Change>>) -> anyhow::Result<()> {
-    let text = diff::unified(&before.bytes, &after.bytes, &before.label, &after.label);
+    let text = diff::unified_shown(&before.text(&before.label), &after.text(&after.label));
     out.json(&json!({
         "key": key, "from": before.revision, "to": after.revision, "changes": changes, "text": text,
     }))

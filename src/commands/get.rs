@@ -6,16 +6,19 @@ use serde_json::json;
 
 use super::revision::{Moment, Which};
 use super::signing::{Trusting, require};
-use super::{No, Outcome, Session, absent, document_of};
+use super::{Marks, No, Outcome, Session, absent, document_of};
 
 /// Write a key's value, exactly the bytes that are stored
 ///
-/// A revision that the bucket does not keep any more is read from its journal, if it has one.
+/// A revision that the bucket does not keep any more is read from its journal, if it has one. On a terminal, and only
+/// there, secrets are hidden: what the key's schema marks ("writeOnly": true), and passwords of URLs. What is encrypted
+/// stays so.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   confhot get service1
   confhot get service1 --revision @~1 > service1.toml    # the one before the head
+  confhot get service1 --reveal                          # with its secrets, on a terminal too
   confhot get service1 --at 41                           # as it was when the bucket was at revision 41
   confhot get service1 --format json | jq .value.server.port
 
@@ -39,6 +42,9 @@ pub(crate) struct Args {
     at: Option<Moment>,
     #[command(flatten)]
     trusting: Trusting,
+    /// On a terminal, show secrets too: passwords of URLs, and what the schema marks
+    #[arg(long)]
+    reveal: bool,
 }
 
 pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome> {
@@ -56,8 +62,16 @@ pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome
         return Err(No::Deleted { key: args.key, at: entry.revision }.into());
     }
     require(&bucket, trust.as_ref(), &entry).await?;
-    if !session.out.is_json() {
+    if !session.out.is_json() && (args.reveal || !session.out.is_terminal()) {
         session.out.bytes(&entry.value)?;
+        return Ok(Outcome::Yes);
+    }
+    if !session.out.is_json() {
+        let marks = Marks::read(session, &bucket, &args.key).await;
+        let document = document_of(&bucket, &entry).await?.ok().map(|document| marks.mark(document));
+        for line in marks.text(&entry.value, document.as_ref()).lines() {
+            session.out.line(&session.out.quoted(line))?;
+        }
         return Ok(Outcome::Yes);
     }
     let document = document_of(&bucket, &entry).await?.ok();
@@ -68,7 +82,7 @@ pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome
         Some(document) => document.into_value(),
         None => String::from_utf8_lossy(&value).into(),
     };
-    session.out.json(&json!({
+    session.out.exact_json(&json!({
         "key": key, "revision": revision, "format": format, "digest": digest, "created": created,
         "writer": from.writer, "author": from.author, "commit": from.commit, "message": from.message, "value": value,
     }))?;

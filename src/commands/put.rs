@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use super::check::ValidateWith;
 use super::signing::SignWith;
-use super::{No, Outcome, Session, document_of, format_of, judge, previous_format, read, shown, wait};
+use super::{Marks, No, Outcome, Session, document_of, format_of, judge, previous_format, read, shown, wait};
 use wait::Waiting;
 
 /// Publish one document
@@ -104,6 +104,9 @@ pub(crate) async fn run(session: &Session, mut args: Args) -> anyhow::Result<Out
     };
     let invalid = |error| No::Invalid { document: shown(&file), error };
     let document = parse(bytes, format, args.force).map_err(invalid)?;
+    if !key.is_own() {
+        document.refuse_hidden().map_err(invalid)?;
+    }
     judge(&bucket, &key, &document).await?.map_err(invalid)?;
     provenance.format = Some(document.format());
 
@@ -129,8 +132,11 @@ pub(crate) async fn run(session: &Session, mut args: Args) -> anyhow::Result<Out
         // Once: what it is asked about stays the same.
         if let Some(check) = check.take() {
             let path = (file.as_os_str() != "-").then_some(file.as_path());
-            let refused = |reason| No::Refused { document: shown(&file), reason };
-            check.ask(&key, path, document.bytes().clone()).await.map_err(refused)?;
+            if let Err(reason) = check.ask(&key, path, document.bytes().clone()).await {
+                // It may quote what the schema marks.
+                let marked = Marks::read(session, &bucket, &key).await.mark(document);
+                return Err(No::Refused { document: shown(&file), reason: marked.hide(&reason) }.into());
+            }
         }
         if head.is_none() {
             bucket.ensure(&Settings::default()).await?;

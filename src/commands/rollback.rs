@@ -2,14 +2,12 @@
 
 mod set;
 
-use confhot::diff;
 use confhot::kv::{Bucket, Entry, Key, Operation, Write, rollback};
 use confhot::wait::Target;
 
 use super::revision::Which;
 use super::signing::{SignWith, may_come_back};
-use super::{No, Outcome, Session, Unconfirmed, absent, diff::style, document_of, judge, put, wait};
-use crate::output::plain;
+use super::{No, Outcome, Session, Unconfirmed, absent, diff, document_of, judge, put, wait};
 
 /// Publish an older revision's bytes again, as a new revision
 ///
@@ -92,7 +90,7 @@ pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome
     write.provenance.author = session.author();
     write.provenance.message = message;
 
-    show(session, head, &target);
+    show(session, &bucket, head, &target).await?;
     if !yes {
         match session.out.confirm(&format!("Roll {key} back to revision {}?", target.revision)) {
             Some(true) => {}
@@ -126,12 +124,9 @@ pub(super) async fn write(bucket: &Bucket, head: &Entry, target: &Entry, judged:
 }
 
 /// What the rollback changes, on stderr: it is no part of the answer.
-fn show(session: &Session, head: &Entry, target: &Entry) {
-    let label = |entry: &Entry| match entry.operation {
-        Operation::Put => format!("{}@{}", entry.key, entry.revision),
-        Operation::Delete => "/dev/null".to_owned(),
-    };
-    for line in diff::lines(&head.value, &target.value, &plain(&label(head)), &plain(&label(target))) {
-        session.out.quoted_note(style(line.tag), &line.text);
+async fn show(session: &Session, bucket: &Bucket, head: &Entry, target: &Entry) -> anyhow::Result<()> {
+    for line in diff::lines(session, bucket, head, target).await? {
+        session.out.quoted_note(diff::style(line.tag), &line.text);
     }
+    Ok(())
 }

@@ -19,9 +19,10 @@ use serde_json::json;
 use self::database::Lease;
 use self::metrics::Metrics;
 use self::settings::Settings;
+use super::secret::identities;
 use super::signing::Trusting;
 use super::{Outcome, Session};
-use crate::output::{Output, milliseconds, value_without_passwords, without_passwords};
+use crate::output::{Output, milliseconds, without_passwords};
 
 /// What serves: what the document says, and the pool of the database that it names.
 struct Current {
@@ -73,7 +74,11 @@ What it does with a document; all of it is optional, and what it does not know i
 
 A changed [database] gets a new pool, which is connected and asked before the value is swapped in. If that fails, the
 revision is rejected as unavailable and tried again, and the old pool serves on. Requests under way end on the pool on
-which they began, within 5 s. A password in a URL is never shown.
+which they began, within 5 s.
+
+Never shown are strings that were encrypted (`confhot secret`, --identity), what the key's schema marks (\"writeOnly\": true),
+and passwords of URLs. A document that the schema refuses is rejected, whoever published it, as is one with a string that
+cannot be decrypted.
 
 HTTP, with --http:
   /config          the live value and its revision
@@ -87,6 +92,7 @@ Examples:
   confhot serve --name service1
   confhot serve --name service2 --http 127.0.0.1:8082 --state-dir /var/lib/service2
   confhot serve --name service1 --trust /etc/confhot/trusted
+  confhot serve --name service3 --identity /run/secrets/age.key
 
 Exit codes:
   0    stopped by SIGTERM or SIGINT
@@ -104,6 +110,9 @@ pub(crate) struct Args {
     state_dir: Option<PathBuf>,
     #[command(flatten)]
     trusting: Trusting,
+    /// Read what is encrypted in the document with the age identities in this file, in memory
+    #[arg(long, value_name = "FILE")]
+    identity: Option<PathBuf>,
     /// Connect to no database: [database] is checked and shown only
     #[arg(long)]
     without_database: bool,
@@ -115,6 +124,7 @@ pub(crate) struct Args {
 pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome> {
     let (output, shutdown) = (&session.out, session.shutdown.clone());
     let trust = args.trusting.read()?;
+    let identities = args.identity.as_deref().map(identities).transpose()?;
     let state_dir = args.state_dir.as_deref().map(StateDir::open).transpose()?;
     let fresh = || format!("{}-{}", session.environment.host, std::process::id());
     let instance = match (args.instance, &state_dir) {
@@ -149,6 +159,11 @@ pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome
         counted.count(event);
         tell(&told, &key, event);
     });
+    // What it marks is hidden.
+    builder = builder.schema();
+    if let Some(identities) = identities {
+        builder = builder.identities(Arc::new(identities));
+    }
     if let Some(state) = state_dir {
         builder = builder.state_dir(state);
     }
@@ -214,10 +229,10 @@ fn tell(output: &Output, key: &Key, event: &Event) {
             json!({"event": "disconnected", "reason": why}),
             format!("{key} disconnected{}", why.as_ref().map_or_else(String::new, |why| format!(": {why}"))),
         ),
-        Event::Trouble(what) => return tracing::warn!("{key}: {}", without_passwords(what)),
+        Event::Trouble(what) => return tracing::warn!("{key}: {what}"),
         _ => return,
     };
-    output.tell(&value_without_passwords(&json), &without_passwords(&text));
+    output.tell(&json, &text);
 }
 
 /// An error and what caused it, in one line.

@@ -140,12 +140,19 @@ pub(super) async fn check(
         };
         if let Some(document) = &document {
             let schema = file.key.as_ref().and_then(|key| schemas.get(&(file.root.clone(), key.schema()?)));
+            if file.key.as_ref().is_none_or(|key| !key.is_own()) {
+                file.errors.extend(document.refuse_hidden().err().map(Problem::from));
+            }
             file.errors.extend(schema.into_iter().flat_map(|schema| schema.check(document)).map(Problem::from));
             if let (Some(check), Some(key), []) = (check, &file.key, &file.errors[..])
                 && !key.is_own()
             {
                 let answer = check.ask(key, Some(&file.path), document.bytes().clone()).await;
-                file.errors.extend(answer.err().map(Problem::whole));
+                file.errors.extend(answer.err().map(|reason| {
+                    // It may quote what the schema marks.
+                    let marks = schema.map(|schema| schema.marks(document)).unwrap_or_default();
+                    Problem::whole(document.clone().marked(marks).hide(&reason))
+                }));
             }
         }
         checked.push((file, document));
@@ -198,15 +205,23 @@ fn tell(session: &Session, file: &File) -> anyhow::Result<()> {
     file.problems().try_for_each(|problem| session.out.line(&plain(&problem)))
 }
 
+/// A path that could not be looked at, and why.
+pub(super) type Missed = (PathBuf, io::Error);
+
 /// The documents below `dir` that can be looked at, without the schemas, in the order of their names.
 pub(super) fn documents(dir: &Path) -> Vec<(PathBuf, Format)> {
-    let mut files = Vec::new();
-    search(dir, &mut files, &mut Vec::new());
+    found(dir).0
+}
+
+/// As [`documents`], and what could not be looked at.
+pub(super) fn found(dir: &Path) -> (Vec<(PathBuf, Format)>, Vec<Missed>) {
+    let (mut files, mut unreadable) = (Vec::new(), Vec::new());
+    search(dir, &mut files, &mut unreadable);
     let document = |path: PathBuf| match Role::of(&path.file_name()?.to_string_lossy()) {
         Role::Document(format) => Some((path, format)),
         Role::Schema | Role::Ignored => None,
     };
-    files.into_iter().filter_map(|file| document(file.path)).collect()
+    (files.into_iter().filter_map(|file| document(file.path)).collect(), unreadable)
 }
 
 /// Finds the documents at `path`, in the order of their names.

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::signing::may_come_back;
 use super::{Outcome, Session, rollback as verb};
 use crate::cli::duration;
+use crate::output::without_passwords;
 
 /// What is given back at least to wait for a rollback, where a rejection came at the last moment.
 const TIME_TO_GO_BACK: Duration = Duration::from_secs(5);
@@ -205,7 +206,8 @@ pub(crate) fn why(waited: &Waited) -> String {
         Fate::Rejected(reason) => Some(format!("rejected by {}: {reason}", member.instance)),
         _ => None,
     });
-    rejection.unwrap_or_default()
+    // It is stored.
+    without_passwords(&rejection.unwrap_or_default()).into_owned()
 }
 
 /// Yes if all of them applied it.

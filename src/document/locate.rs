@@ -13,6 +13,15 @@ use super::parse::{place, yaml_options};
 /// Line and column (in characters, from 1) at which the value at `path` starts: its keys and indexes, from the top
 /// level down. `None` where the format does not tell, and for the top level itself.
 pub(super) fn locate(text: &str, format: Format, path: &[String]) -> Option<(u32, u32)> {
+    match format {
+        Format::Toml | Format::Json => place(text.as_bytes(), span(text, format, path)?.start),
+        Format::Yaml => in_yaml(text, path),
+    }
+}
+
+/// Where the value at `path` is written, as [`locate`] finds it. In YAML, where only its start is told, to the end of
+/// that line and of those that can belong to it.
+pub(super) fn span(text: &str, format: Format, path: &[String]) -> Option<Range<usize>> {
     if path.is_empty() {
         return None;
     }
@@ -23,20 +32,46 @@ pub(super) fn locate(text: &str, format: Format, path: &[String]) -> Option<(u32
             let found: &RawValue = Follow::new(path).deserialize(&mut document).ok()??;
             // It borrows from the text, so its place in memory is its place in the text.
             let offset = (found.get().as_ptr() as usize).checked_sub(text.as_ptr() as usize)?;
-            place(text.as_bytes(), offset)
+            Some(offset..offset + found.get().len())
         }
         Format::Yaml => {
-            let found = serde_saphyr::with_deserializer_from_str_with_options(text, yaml_options(), |document| {
-                Follow::<serde_saphyr::Spanned<IgnoredAny>>::new(path).deserialize(document)
-            });
-            // Where it is written, not where an alias repeats it.
-            let at = found.ok()??.defined;
-            Some((u32::try_from(at.line()).ok()?, u32::try_from(at.column()).ok()?)).filter(|(line, _)| *line > 0)
+            let (line, column) = in_yaml(text, path)?;
+            let mut lines = text.split_inclusive('\n').skip(usize::try_from(line).ok()? - 1);
+            let first = lines.next()?;
+            let inside = first.char_indices().nth(usize::try_from(column).ok()? - 1).map_or(first.len(), |(at, _)| at);
+            let indent = |line: &str| line.len() - line.trim_start().len();
+            // What goes on is further in than the line with the key, or as far as a first line without one.
+            let least = if inside == indent(first) { inside } else { indent(first) + 1 };
+            let start = (first.as_ptr() as usize).checked_sub(text.as_ptr() as usize)?;
+            let mut end = start + first.trim_end().len();
+            let mut after = start + first.len();
+            for line in lines {
+                if !line.trim().is_empty() {
+                    if indent(line) < least {
+                        break;
+                    }
+                    end = after + line.trim_end().len();
+                }
+                after += line.len();
+            }
+            Some(start + inside..end.max(start + inside))
         }
     }
 }
 
-fn in_toml(text: &str, path: &[String]) -> Option<(u32, u32)> {
+fn in_yaml(text: &str, path: &[String]) -> Option<(u32, u32)> {
+    if path.is_empty() {
+        return None;
+    }
+    let found = serde_saphyr::with_deserializer_from_str_with_options(text, yaml_options(), |document| {
+        Follow::<serde_saphyr::Spanned<IgnoredAny>>::new(path).deserialize(document)
+    });
+    // Where it is written, not where an alias repeats it.
+    let at = found.ok()??.defined;
+    Some((u32::try_from(at.line()).ok()?, u32::try_from(at.column()).ok()?)).filter(|(line, _)| *line > 0)
+}
+
+fn in_toml(text: &str, path: &[String]) -> Option<Range<usize>> {
     let top = DeTable::parse(text).ok()?;
     let (first, rest) = path.split_first()?;
     let (mut span, mut value) = entry(top.get_ref(), first)?;
@@ -50,7 +85,7 @@ fn in_toml(text: &str, path: &[String]) -> Option<(u32, u32)> {
             _ => return None,
         };
     }
-    place(text.as_bytes(), span.start)
+    Some(span)
 }
 
 fn entry<'t, 'i>(table: &'t DeTable<'i>, key: &str) -> Option<(Range<usize>, &'t DeValue<'i>)> {

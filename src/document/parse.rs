@@ -1,12 +1,13 @@
 //! From text to values, and where and why a text is refused.
 
-use std::{cell::Cell, fmt, str};
+use std::{cell::Cell, collections::HashMap, fmt, str};
 
 use serde::de::{DeserializeOwned, DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 use serde_saphyr::{MessageFormatter as _, UserMessageFormatter, budget::BudgetBreach};
 
 use super::Format;
+use super::reading::Reading;
 
 /// The deepest that tables and arrays may nest, the top level included.
 ///
@@ -133,14 +134,28 @@ pub(super) fn value(bytes: &[u8], format: Format) -> Result<(Value, bool), Parse
     Err(ParseError::at(text.as_bytes(), 0, format_args!("the top level is {kind}, not a table")))
 }
 
-/// Decodes into `T`; an empty text is the empty table.
-pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8], format: Format) -> Result<T, ParseError> {
+/// Decodes into `T`; an empty text is the empty table. `plain` says what tokens in it stand for.
+pub(super) fn decode<T: DeserializeOwned>(
+    bytes: &[u8],
+    format: Format,
+    plain: &HashMap<String, String>,
+) -> Result<T, ParseError> {
     let text = text(bytes)?;
     let text = if format != Format::Toml && is_empty(text, format) { "{}" } else { text };
     match format {
-        Format::Toml => toml::from_str(text).map_err(|error| of_toml(text, &error)),
-        Format::Json => serde_json::from_str(text).map_err(|error| of_json(text, &error)),
-        Format::Yaml => serde_saphyr::from_str_with_options(text, yaml_options()).map_err(|error| of_yaml(&error)),
+        Format::Toml => toml::Deserializer::parse(text)
+            .and_then(|document| T::deserialize(Reading(document, plain)))
+            .map_err(|error| of_toml(text, &error)),
+        Format::Json => {
+            let mut document = serde_json::Deserializer::from_str(text);
+            T::deserialize(Reading(&mut document, plain))
+                .and_then(|value| document.end().map(|()| value))
+                .map_err(|error| of_json(text, &error))
+        }
+        Format::Yaml => serde_saphyr::with_deserializer_from_str_with_options(text, yaml_options(), |document| {
+            T::deserialize(Reading(document, plain))
+        })
+        .map_err(|error| of_yaml(&error)),
     }
 }
 

@@ -6,13 +6,16 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::{Builder, Event, Origin, Rejection, RejectionKind, Serving, Shared, State, trusted};
 use crate::document::{Digest, Document, Format, ParseError};
-use crate::kv::{Announcer, Entry, Floor, Operation, Position, Refused, Report, Seen, Standing, Watch};
+use crate::kv::{
+    Announcer, BucketError, Entry, Floor, Key, Operation, Position, Refused, Report, Revision, Seen, Standing, Watch,
+};
 use crate::schema::Schema;
+use crate::secret;
 
 /// An unavailable revision, to be tried again.
 struct Pending {
@@ -70,6 +73,10 @@ pub(super) struct Engine<T> {
 /// How much longer a revision may take to prove when a newer one has come: where they follow each other closely for ever,
 /// one that takes less is applied all the same.
 const PATIENCE: Duration = Duration::from_millis(500);
+
+/// How long a server may be away while a schema is read, and the pause until it is asked again.
+const OUTAGE: Duration = Duration::from_secs(30);
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// What is to be done with an offered value.
 #[derive(Debug, PartialEq, Eq)]
@@ -365,45 +372,93 @@ impl<T: Send + Sync + 'static> Engine<T> {
         serving: Option<Arc<Serving<T>>>,
     ) -> Result<Arc<Serving<T>>, Rejection> {
         let document = document_of(entry, serving.as_ref().map(|serving| serving.document.format()))?;
-        self.judge(entry, &document).await?;
-        let value = (self.builder.make)(serving.clone(), document.clone()).await?;
-        let revision = entry.revision;
-        let mut new = Arc::new(Serving { value, revision, digest, document, applied_at: Timestamp::now() });
-        if let Some(check) = &self.builder.check {
-            check(serving, new.clone()).await?;
-            // The check may have taken its time; one that kept the value has the time of its start.
-            if let Some(new) = Arc::get_mut(&mut new) {
-                new.applied_at = Timestamp::now();
-            }
+        let schema = self.schema().await?;
+        let mut document = secret::open(document, self.builder.identities.as_deref())?;
+        if let Some((schema, _)) = &schema {
+            // Where nobody can say what is secret, everything is: the top level.
+            let marks = schema.as_ref().map_or(vec![Vec::new()], |schema| schema.marks(&document));
+            document = document.marked(marks);
         }
-        Ok(new)
+        let secrets = document.has_secrets().then(|| document.clone());
+        let made = async {
+            match schema {
+                Some((Some(schema), Some(revision))) if revision < entry.revision => schema.judge(&document)?,
+                _ => {}
+            }
+            let value = (self.builder.make)(serving.clone(), document.clone()).await?;
+            let revision = entry.revision;
+            let mut new = Arc::new(Serving { value, revision, digest, document, applied_at: Timestamp::now() });
+            if let Some(check) = &self.builder.check {
+                check(serving, new.clone()).await?;
+                // The check may have taken its time; one that kept the value has the time of its start.
+                if let Some(new) = Arc::get_mut(&mut new) {
+                    new.applied_at = Timestamp::now();
+                }
+            }
+            Ok(new)
+        };
+        // A reason goes to whoever asks for the status.
+        made.await.map_err(|Rejection { kind, reason }| Rejection {
+            kind,
+            reason: secrets.map_or(reason.clone(), |document| document.hide(&reason)),
+        })
     }
 
-    /// Asks the schema that the bucket carries for the key.
-    async fn judge(&self, entry: &Entry, document: &Document) -> Result<(), Rejection> {
-        // What the state directory kept was proven before, and no server may be there to ask.
-        let kept = self.shared.state.borrow().newest.is_none();
-        let Some(key) = self.builder.key.schema().filter(|_| self.builder.schema && !kept) else { return Ok(()) };
-        let schema = match self.builder.bucket.snapshot(&key).await {
-            Ok(Some(schema)) if schema.operation == Operation::Put && schema.revision < entry.revision => schema,
-            Ok(_) => return Ok(()),
-            Err(error) => return Err(Rejection::unavailable(format!("its schema cannot be read: {error}"))),
-        };
-        if let Some(trust) = &self.builder.trust {
-            // Where it stands cannot be shown: a service has no right to the history of a schema.
-            let statement = schema.statement(self.builder.bucket.name(), schema.digest());
-            if let Err(distrust) = trust.verify(&statement, schema.claim()) {
-                let text = format!("{key}@{} rejects nothing: not trusted: {distrust}", schema.revision);
-                self.tell(&Event::Trouble(text));
-                return Ok(());
+    /// The schema that the bucket carries for the key, none for a broken one, and its revision; none where there is none, or
+    /// it is not asked for.
+    ///
+    /// Without a server to ask it is the one that the state directory keeps, and has no revision: what is kept beside it
+    /// was judged before, and only what is secret in it has to be known.
+    async fn schema(&self) -> Result<Option<(Option<Schema>, Option<Revision>)>, Rejection> {
+        let Some(key) = self.builder.key.schema().filter(|_| self.builder.schema) else { return Ok(None) };
+        let (entry, kept) = match &self.builder.state {
+            Some(state) if self.shared.state.borrow().newest.is_none() => {
+                (state.read(&key).ok().flatten().map(|kept| kept.entry), true)
             }
-        }
-        match Schema::parse(schema.value) {
-            Ok(schema) => Ok(schema.judge(document)?),
+            _ if self.shared.state.borrow().newest.is_none() => (None, true),
+            state => match self.read_schema(&key).await? {
+                Some(entry) if entry.operation == Operation::Put => {
+                    // Where it stands cannot be shown: a service has no right to the history of a schema.
+                    let statement = entry.statement(self.builder.bucket.name(), entry.digest());
+                    if let Some(trust) = &self.builder.trust
+                        && let Err(distrust) = trust.verify(&statement, entry.claim())
+                    {
+                        let text = format!("{key}@{} rejects nothing: not trusted: {distrust}", entry.revision);
+                        self.tell(&Event::Trouble(text));
+                        return Ok(Some((None, None)));
+                    }
+                    if let Some(state) = state
+                        && state.read(&key).ok().flatten().is_none_or(|kept| kept.entry.value != entry.value)
+                        && let Err(error) = state.write(&entry, self.identity.as_deref(), self.builder.trust.is_some())
+                    {
+                        self.tell(&Event::Trouble(error.to_string()));
+                    }
+                    (Some(entry), false)
+                }
+                _ => (None, false),
+            },
+        };
+        let Some(entry) = entry else { return Ok(None) };
+        match Schema::parse(entry.value) {
+            Ok(schema) => Ok(Some((Some(schema), Some(entry.revision).filter(|_| !kept)))),
             Err(error) => {
                 let reason = error.reason;
-                self.tell(&Event::Trouble(format!("{key}@{} rejects nothing: {reason}", schema.revision)));
-                Ok(())
+                self.tell(&Event::Trouble(format!("{key}@{} rejects nothing: {reason}", entry.revision)));
+                Ok(Some((None, None)))
+            }
+        }
+    }
+
+    /// Reads the schema, and asks again while the server is away: what it told of before is not rejected for that.
+    async fn read_schema(&self, key: &Key) -> Result<Option<Entry>, Rejection> {
+        let until = Instant::now() + OUTAGE;
+        loop {
+            match self.builder.bucket.snapshot(key).await {
+                Ok(entry) => return Ok(entry),
+                Err(error) if matches!(error, BucketError::Denied(_)) || Instant::now() > until => {
+                    return Err(Rejection::unavailable(format!("its schema cannot be read: {error}")));
+                }
+                Err(_) => sleep(PAUSE).await,
             }
         }
     }

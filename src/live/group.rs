@@ -23,6 +23,7 @@ use crate::document::Document;
 use crate::kv::{
     Announcer, Bucket, BucketError, Change, Changes, Entry, Instance, Key, Operation, Pattern, Position, random_below,
 };
+use crate::secret::{self, Identities};
 use crate::signature::Trust;
 
 /// The keys of this process and their values, always the last good ones. Dropped, it stops following them.
@@ -66,6 +67,7 @@ pub struct Builder<T> {
     pattern: Pattern,
     make: Make<T>,
     trust: Option<Trust>,
+    identities: Option<Arc<Identities>>,
     check: Option<Check<T>>,
     observe: Observe,
     instance: Option<Instance>,
@@ -90,6 +92,7 @@ impl<T: Send + Sync + 'static> Group<T> {
             pattern: pattern.clone(),
             make: Arc::new(move |key, serving, document| Box::pin(make(key, serving, document))),
             trust: None,
+            identities: None,
             check: None,
             observe: Arc::new(|_, _| {}),
             instance: None,
@@ -132,6 +135,12 @@ impl<T: fmt::Debug> fmt::Debug for Group<T> {
 }
 
 impl<T: Send + Sync + 'static> Builder<T> {
+    /// As [`super::Builder::identities`], for each of the keys.
+    pub fn identities(mut self, identities: Arc<Identities>) -> Builder<T> {
+        self.identities = Some(identities);
+        self
+    }
+
     /// Lets the service have its say before anything is swapped in: all that serves, and all that would. Called once for
     /// each change set, and once for all that is there at the start.
     pub fn check<F, Checked>(mut self, check: F) -> Builder<T>
@@ -470,7 +479,10 @@ impl<T: Send + Sync + 'static> Engine<T> {
             }
             let before = serving.as_ref().map(|serving| serving.document.format());
             let document = document_of(entry, before).map_err(|error| at(error.into()))?;
-            let value = (self.builder.make)(key.clone(), serving, document.clone()).await.map_err(at)?;
+            let document = secret::open(document, self.builder.identities.as_deref());
+            let document = document.map_err(|error| at(error.into()))?;
+            let made = (self.builder.make)(key.clone(), serving, document.clone()).await;
+            let value = made.map_err(|rejection| at(hidden(rejection, &document)))?;
             let new = Serving { value, revision, digest, document, applied_at: Timestamp::now() };
             built.push((key.clone(), Arc::new(new)));
         }
@@ -484,7 +496,9 @@ impl<T: Send + Sync + 'static> Engine<T> {
         new.extend(built);
         let new = Arc::new(Members(new));
         if let Some(check) = &self.builder.check {
-            check(old, new.clone()).await?;
+            // It was asked about all of them, and may name any.
+            let documents = || new.iter().chain(old.iter()).map(|(_, serving)| &serving.document);
+            check(old.clone(), new.clone()).await.map_err(|rejection| documents().fold(rejection, hidden))?;
         }
         Ok(new)
     }
@@ -587,4 +601,9 @@ impl<T: Send + Sync + 'static> Engine<T> {
     fn tell(&self, key: Option<&Key>, event: &Event) {
         (self.builder.observe)(key, event);
     }
+}
+
+/// A rejection without the secrets of `document`.
+fn hidden(Rejection { kind, reason }: Rejection, document: &Document) -> Rejection {
+    Rejection { kind, reason: document.hide(&reason) }
 }

@@ -159,7 +159,9 @@ impl Loader {
                 }
                 Err(reason) => {
                     self.checks.known.remove(&path);
-                    self.refuse_because(Some(key), Some(&path), reason);
+                    // What the check says may quote what the schema marks as secret.
+                    let marked = self.schemas.marked(&key, candidate.document);
+                    self.refuse_because(Some(key), Some(&path), marked.hide(&reason));
                 }
             }
         }

@@ -75,4 +75,15 @@ impl Schemas {
     pub(super) fn judge(&self, key: &Key, document: &Document) -> Result<(), ParseError> {
         self.0.get(key).map_or(Ok(()), |standing| standing.schema.judge(document))
     }
+
+    /// `document`, where what the schema that stands for `key` marks is secret.
+    pub(super) fn marked(&self, key: &Key, document: Document) -> Document {
+        match self.0.get(key) {
+            Some(standing) => {
+                let marks = standing.schema.marks(&document);
+                document.marked(marks)
+            }
+            None => document,
+        }
+    }
 }

@@ -1,19 +1,38 @@
-//! What is never shown: the passwords of URLs.
+//! What is never shown, whoever asks: the passwords of URLs. All that [`super::Output`] and the log write goes through
+//! here, but for what a verb gives out exactly. Other secrets are known by their document ([`Document::hide`]).
+//!
+//! [`Document::hide`]: confhot::document::Document::hide
 
 use std::borrow::Cow;
 
+use confhot::document::HIDDEN as MARK;
 use serde_json::Value;
-
-/// Stands where a password was.
-const MARK: &str = "[hidden]";
 
 /// `text` without the passwords of the URLs in it, also where they are a parameter (`?password=`).
 ///
 /// Hides too much rather than too little: a password may hold any character but white space, and what stands before the
-/// last `@` may be part of it.
+/// last `@` may be part of it. One that is hidden already is left as it is.
 pub(crate) fn without_passwords(text: &str) -> Cow<'_, str> {
+    let text = debugged(text);
     let shown: Vec<Cow<'_, str>> = text.split_inclusive(char::is_whitespace).map(word).collect();
-    if shown.iter().all(|word| matches!(word, Cow::Borrowed(_))) { text.into() } else { shown.concat().into() }
+    if shown.iter().all(|word| matches!(word, Cow::Borrowed(_))) {
+        drop(shown);
+        return text;
+    }
+    shown.concat().into()
+}
+
+/// A URL as Rust's `Debug` writes it, which is how libraries log one.
+fn debugged(text: &str) -> Cow<'_, str> {
+    const FIELD: &str = "password: Some(\"";
+    let mut parts = text.split(FIELD);
+    let first = parts.next().unwrap_or_default();
+    // In it a quote is `%22`.
+    let parts: Vec<_> = parts.map(|part| part.find('"').map_or("", |end| &part[end..])).collect();
+    if parts.is_empty() {
+        return text.into();
+    }
+    parts.iter().fold(first.to_owned(), |shown, rest| format!("{shown}{FIELD}{MARK}{rest}")).into()
 }
 
 /// `value` with each string in it as [`without_passwords`] gives it.
@@ -22,17 +41,35 @@ pub(crate) fn value_without_passwords(value: &Value) -> Value {
         Value::String(text) => without_passwords(text).into(),
         Value::Array(items) => items.iter().map(value_without_passwords).collect(),
         Value::Object(fields) => {
-            fields.iter().map(|(name, value)| (name.clone(), value_without_passwords(value))).collect()
+            let shown = |(name, value): (&String, &Value)| {
+                (without_passwords(name).into_owned(), value_without_passwords(value))
+            };
+            fields.iter().map(shown).collect()
         }
         other => other.clone(),
     }
 }
 
+/// A line of a log, or of a stream of objects: as [`without_passwords`], and an object stays one.
+pub(super) fn line_without_passwords(line: &str) -> Cow<'_, str> {
+    match serde_json::from_str::<Value>(line) {
+        Ok(value @ Value::Object(_)) => {
+            let shown = value_without_passwords(&value);
+            if shown == value { line.into() } else { format!("{shown}\n").into() }
+        }
+        _ => without_passwords(line),
+    }
+}
+
 fn word(word: &str) -> Cow<'_, str> {
     let mut shown = Cow::Borrowed(word);
+    // Cut off, it may have lost what it ends with.
+    let cut = || word.trim_end().strip_suffix('…').map(|kept| kept.len());
     if let Some((_, rest)) = word.split_once("://")
-        && let Some((colon, at)) = rest.find(':').zip(rest.rfind('@'))
+        && let Some(colon) = rest.find(':')
+        && let Some(at) = rest.rfind('@').or_else(|| Some(cut()? - (word.len() - rest.len())))
         && colon < at
+        && !matches!(&rest[colon + 1..at], "***" | MARK)
     {
         let before = word.len() - rest.len() + colon + 1;
         shown = format!("{}{MARK}{}", &word[..before], &rest[at..]).into();
@@ -70,12 +107,25 @@ mod tests {
             without_passwords("postgres://h/d?user=me&password=s3cret&sslpassword=other&x=1\n"),
             "postgres://h/d?user=me&password=[hidden]&sslpassword=[hidden]&x=1\n"
         );
+        assert_eq!(
+            without_passwords("Url { password: Some(\"s3cret\"), x: 1 }"),
+            "Url { password: Some(\"[hidden]\"), x: 1 }"
+        );
+        assert_eq!(without_passwords("x://u:s3cr…\n"), "x://u:[hidden]…\n");
         assert_eq!(without_passwords("host=h PassWord=s3cret user=me"), "host=h PassWord=[hidden] user=me");
     }
 
     #[test]
     fn what_has_no_password_is_shown_as_it_is() {
-        for text in ["", "postgres://db1:5432/shop", "postgres://me@db1/shop", "a: b@c", "http://h:80/x, mail a:b@c"] {
+        for text in [
+            "",
+            "postgres://db1:5432/shop",
+            "postgres://me@db1/shop",
+            "a: b@c",
+            "http://h:80/x, mail a:b@c",
+            "x://u:[hidden]@h",
+            "x://u:***@h",
+        ] {
             assert!(matches!(without_passwords(text), Cow::Borrowed(shown) if shown == text), "{text}");
         }
         let value = json!({"a": [1, null, {"url": "x://u:p@h"}], "password": "kept: a name is not a URL"});

@@ -1,6 +1,6 @@
 //! The log on stderr: how much of it, and how it is written, both of which a running process may change.
 
-use std::io;
+use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -9,7 +9,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer as _, Registry, reload};
 
-use super::coloured;
+use super::{coloured, line_without_passwords};
 use crate::cli::{Global, OutputFormat};
 
 /// The running log.
@@ -36,12 +36,12 @@ impl Log {
         // it has not seen begin, and the JSON one panics at them.
         let (in_text, in_json) = (json.clone(), json.clone());
         let text = tracing_subscriber::fmt::layer()
-            .with_writer(io::stderr)
+            .with_writer(|| Shown)
             .with_target(false)
             .with_ansi(coloured(global.color, &io::stderr()))
             .with_filter(dynamic_filter_fn(move |_, _| !in_text.load(Ordering::Relaxed)));
         let objects = tracing_subscriber::fmt::layer()
-            .with_writer(io::stderr)
+            .with_writer(|| Shown)
             .with_target(false)
             .json()
             .flatten_event(true)
@@ -57,6 +57,20 @@ impl Log {
         // It fails only where the log is gone.
         let _ = self.levels.reload(targets(level.unwrap_or(first_level)));
         self.json.store(format.unwrap_or(first_format) == OutputFormat::Json, Ordering::Relaxed);
+    }
+}
+
+/// Stderr, without the passwords of URLs. An event is written at once.
+struct Shown;
+
+impl Write for Shown {
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        io::stderr().write_all(line_without_passwords(&String::from_utf8_lossy(event)).as_bytes())?;
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
     }
 }
 

@@ -26,6 +26,7 @@ mod point_in_time;
 mod publishing;
 mod rollback;
 mod schemas;
+mod secrets;
 mod serve;
 mod server;
 mod sets;

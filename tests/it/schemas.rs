@@ -13,7 +13,7 @@ const LARGE_PORT: &str = r#"{"properties": {"port": {"type": "integer", "minimum
 
 impl Stage {
     /// Exit code, stdout and stderr of a verb, `stdin` handed to it.
-    fn said(&self, args: &[&str], stdin: &str) -> (i32, String, String) {
+    pub(crate) fn said(&self, args: &[&str], stdin: &str) -> (i32, String, String) {
         let global = ["--server", &self.url, "--bucket", &self.bucket];
         let output = confhot().args(args).args(global).write_stdin(stdin).timeout(DEADLINE).output().unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
@@ -173,7 +173,7 @@ fn put_enforces_the_schema_that_the_bucket_carries() {
 }
 
 /// Stores a value as another client does.
-fn store(stage: &Stage, key: &str, value: &'static str) {
+pub(crate) fn store(stage: &Stage, key: &str, value: &'static str) {
     tokio::runtime::Runtime::new().unwrap().block_on(async {
         let jetstream = async_nats::jetstream::new(async_nats::connect(&stage.url).await.unwrap());
         jetstream.get_key_value(&stage.bucket).await.unwrap().put(key, value.into()).await.unwrap();

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 const BINARY: [&str; 4] = ["main", "cli", "commands", "output"];
 const ADAPTERS: [&str; 5] = ["kv", "source", "checkout", "server", "child"];
 const ENGINES: [&str; 3] = ["loader", "live", "wait"];
-const PURE: [&str; 4] = ["document", "diff", "schema", "signature"];
+const PURE: [&str; 5] = ["document", "diff", "schema", "secret", "signature"];
 
 /// A file in `src/`, without its tests.
 struct Source {

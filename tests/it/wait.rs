@@ -76,7 +76,10 @@ async fn the_first_rejection_is_a_no_with_who_and_why_long_before_the_deadline()
 
     let (code, answer, _, took) = put_wait(&bucket, &k, "n = 1\ninvalid_for = ['b']\nstuck_for = ['c']", &["30s"]);
 
-    assert_eq!((code, &answer["missing"]), (1, &json!(["c"])));
+    assert_eq!(code, 1);
+    // It ends at once: whether the answer of `a` came first is chance.
+    let missing = &answer["missing"];
+    assert!(*missing == json!(["c"]) || *missing == json!(["a", "c"]), "{answer}");
     assert_eq!(answer["rejected"], json!([{"instance": "b", "reason": "b does not like 1"}]));
     assert_eq!(answer["rolled_back_to"], Value::Null, "not asked for");
     assert!(took < SLACK, "it took {took:?}");

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::super::export::is_document;
 use super::super::revision::Moment;
-use super::super::{Outcome, Session, told_lost};
+use super::super::{Marks, Outcome, Session, told_lost};
 use super::{Side, by_line};
 
 /// Tells every document that differs.
@@ -32,7 +32,8 @@ pub(super) async fn run(session: &Session, from: Moment, to: Moment) -> anyhow::
         if old.map(|entry| entry.revision) == new.map(|entry| entry.revision) {
             continue;
         }
-        if by_line(&session.out, key, &side(old), &side(new))? {
+        let marks = Marks::read(session, &bucket, key).await;
+        if by_line(&session.out, key, &side(old, &marks), &side(new, &marks))? {
             same = false;
         }
     }
@@ -43,6 +44,6 @@ fn document<'a>(past: &'a Past, key: &Key) -> Option<&'a Entry> {
     past.heads.get(key).filter(|entry| is_document(entry))
 }
 
-fn side(entry: Option<&Entry>) -> Side {
-    entry.map_or_else(Side::nothing, |entry| Side::parsed(entry.clone(), live::document_of(entry, None)))
+fn side(entry: Option<&Entry>, marks: &Marks) -> Side {
+    entry.map_or_else(Side::nothing, |entry| Side::parsed(entry.clone(), live::document_of(entry, None), marks))
 }

@@ -39,7 +39,7 @@ pub(super) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome
         provenance.author.clone_from(&author);
         provenance.message.clone_from(&args.message);
         match &step.target {
-            Some(target) => show(session, &step.head, target),
+            Some(target) => show(session, &bucket, &step.head, target).await?,
             None => session.out.note(&format!("{} is deleted: the change set had made it", step.head.key)),
         }
     }

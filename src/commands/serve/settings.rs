@@ -1,5 +1,6 @@
 //! What a document means to the sample service. Pure: nothing is connected here.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use confhot::document::Document;
@@ -31,8 +32,10 @@ const LEVELS: [(&str, LevelFilter); 5] = [
 /// The sections that the sample service knows. All are optional, and what else a document says is only shown.
 #[derive(Debug)]
 pub(super) struct Settings {
-    /// All that the document says, without the passwords of its URLs.
+    /// All that the document says, without its secrets and the passwords of its URLs.
     pub(super) shown: Value,
+    /// The features that are off.
+    off: BTreeSet<String>,
     /// `server.request_timeout`. Where it listens is `--http`'s to say, and is shown only.
     pub(super) request_timeout: Duration,
     /// `logging.level`
@@ -67,7 +70,8 @@ impl Settings {
         Section::of(value, "features")?;
         let logging = Section::of(value, "logging")?;
         Ok(Settings {
-            shown: value_without_passwords(value),
+            shown: value_without_passwords(&document.shown()),
+            off: off(value),
             request_timeout: server
                 .field("request_timeout", "a duration such as \"30s\", above zero", duration)?
                 .unwrap_or(REQUEST_TIMEOUT),
@@ -85,8 +89,15 @@ impl Settings {
 
     /// The value, as shown, of a feature that is on: neither absent nor `false`, `"off"` or null.
     pub(super) fn feature(&self, name: &str) -> Option<&Value> {
-        self.shown.get("features")?.get(name).filter(|value| !(value.is_null() || **value == false || **value == "off"))
+        self.shown.get("features")?.get(name).filter(|_| !self.off.contains(name))
     }
+}
+
+/// The features that are off, which may not be seen where it is a secret.
+fn off(document: &Value) -> BTreeSet<String> {
+    let features = document.get("features").and_then(Value::as_object).into_iter().flatten();
+    let off = features.filter(|(_, value)| value.is_null() || **value == false || **value == "off");
+    off.map(|(name, _)| name.clone()).collect()
 }
 
 fn database(section: &Section<'_>) -> Result<Option<Database>, Rejection> {
