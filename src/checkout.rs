@@ -285,7 +285,8 @@ fn author(config: &str) -> Option<String> {
 fn blob_id(mut hash: impl sha1::Digest, bytes: &[u8]) -> String {
     hash.update(format!("blob {}\0", bytes.len()));
     hash.update(bytes);
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    let digit = |nibble: u8| char::from(b"0123456789abcdef"[usize::from(nibble & 15)]);
+    hash.finalize().iter().flat_map(|byte| [digit(byte >> 4), digit(*byte)]).collect()
 }
 
 fn mark(path: &[u8], id: &[u8]) -> [u8; 16] {

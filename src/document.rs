@@ -11,7 +11,12 @@ mod parse;
 mod path;
 mod reading;
 
-use std::{fmt, path::Path, str::FromStr, sync::Arc};
+use std::{
+    fmt,
+    path::Path,
+    str::FromStr,
+    sync::{Arc, OnceLock},
+};
 
 use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned};
@@ -189,10 +194,25 @@ pub struct Document {
     bytes: Bytes,
     format: Format,
     digest: Digest,
-    value: Arc<Value>,
-    /// Whether `value` says all that the bytes say.
-    exact: bool,
+    /// How many its top level has.
+    keys: usize,
+    /// Read from the bytes when it is first asked for.
+    said: Arc<OnceLock<Said>>,
     secrets: Arc<Secrets>,
+}
+
+/// What the bytes say.
+#[derive(Clone)]
+struct Said {
+    value: Value,
+    /// Whether that is all that they say.
+    exact: bool,
+}
+
+impl Said {
+    fn nothing() -> Said {
+        Said { value: Value::Object(Default::default()), exact: true }
+    }
 }
 
 impl fmt::Debug for Document {
@@ -230,11 +250,47 @@ impl Document {
         format: Format,
         or_empty: bool,
     ) -> Result<Document, ParseError> {
-        let (value, exact) = match parse::value(&bytes, format) {
-            Err(error) if or_empty && error.is_empty() => (Value::Object(Default::default()), true),
-            parsed => parsed?,
+        let said = match parse::said(&bytes, format) {
+            Err(error) if or_empty && error.is_empty() => Said::nothing(),
+            said => said?,
         };
-        Ok(Document { bytes, format, digest, value: Arc::new(value), exact, secrets: Arc::default() })
+        let keys = said.value.as_object().map_or(0, serde_json::Map::len);
+        Ok(Document { bytes, format, digest, keys, said: Arc::new(said.into()), secrets: Arc::default() })
+    }
+
+    /// As [`Document::parse_hashed`], for a caller that may not ask what it says: where that is quicker, the bytes are
+    /// only proven to be valid.
+    pub(crate) fn check_hashed(
+        bytes: Bytes,
+        digest: Digest,
+        format: Format,
+        or_empty: bool,
+    ) -> Result<Document, ParseError> {
+        if format != Format::Toml {
+            return Document::parse_hashed(bytes, digest, format, or_empty);
+        }
+        let keys = parse::check_toml(&bytes, or_empty)?;
+        Ok(Document { bytes, format, digest, keys, said: Arc::default(), secrets: Arc::default() })
+    }
+
+    /// As [`Document::parse_hashed`] and [`Document::decode`] in one, which takes less than both.
+    pub(crate) fn decode_hashed<T: DeserializeOwned>(
+        bytes: Bytes,
+        digest: Digest,
+        format: Format,
+        or_empty: bool,
+    ) -> Result<(Document, T), ParseError> {
+        if format != Format::Toml {
+            let document = Document::parse_hashed(bytes, digest, format, or_empty)?;
+            return document.decode().map(|decoded| (document, decoded));
+        }
+        let (keys, decoded) = parse::decode_toml(&bytes, or_empty)?;
+        Ok((Document { bytes, format, digest, keys, said: Arc::default(), secrets: Arc::default() }, decoded))
+    }
+
+    fn said(&self) -> &Said {
+        // It is valid: only an empty one gives none.
+        self.said.get_or_init(|| parse::said(&self.bytes, self.format).unwrap_or_else(|_| Said::nothing()))
     }
 
     /// Parses `bytes` as the first of JSON, TOML, YAML that takes them.
@@ -276,12 +332,13 @@ impl Document {
     /// beyond 64 bits is the nearest float; a YAML key that is a number or a boolean is its text. For the exact values,
     /// [`Document::decode`].
     pub fn value(&self) -> &Value {
-        &self.value
+        &self.said().value
     }
 
     /// As [`Document::value`], giving up the rest.
     pub fn into_value(self) -> Value {
-        Arc::unwrap_or_clone(self.value)
+        self.said();
+        Arc::unwrap_or_clone(self.said).into_inner().map_or(Value::Null, |said| said.value)
     }
 
     /// Line and column (in characters, from 1) of the value that `path`, keys and indexes from the top level down, leads
@@ -295,11 +352,11 @@ impl Document {
     /// # Errors
     /// The text does not fit `T`; line and column where the format tells them.
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T, ParseError> {
-        // The text is parsed already, and parsing it again takes five times as long. YAML's scalars mean what the
+        // Where the text was read already, to read it again takes five times as long. YAML's scalars mean what the
         // type wants of them, so that only its text tells.
-        if self.exact
-            && self.format != Format::Yaml
-            && let Ok(decoded) = T::deserialize(&*self.value)
+        if self.format != Format::Yaml
+            && let Some(Said { value, exact: true }) = self.said.get()
+            && let Ok(decoded) = T::deserialize(value)
         {
             return Ok(decoded);
         }

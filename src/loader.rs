@@ -3,6 +3,7 @@
 //! What is to be done about a file is decided in [`decide`]; the loop here carries it out, waits for a server that is
 //! away, and tells what happened.
 
+mod ahead;
 mod checks;
 mod plan;
 mod run;
@@ -21,13 +22,14 @@ use tokio::task::JoinSet;
 
 use crate::checkout::Checkout;
 use crate::document::guard::{self, Extent, Suspicion};
-use crate::document::{Digest, Document, Format, ParseError, Role};
+use crate::document::{Digest, Document, ParseError, Role};
 use crate::kv::{
     Bucket, BucketError, Change, ChangeSet, Entry, Expect, Key, Operation, Provenance, Revision, Settings, Write,
     Writer,
 };
 use crate::source::{Source, SourceError};
 
+use ahead::Ahead;
 use checks::Checks;
 use schemas::Schemas;
 
@@ -251,6 +253,7 @@ pub struct Loader {
     /// Drift that was told: the head's revision.
     drift: HashMap<Key, Revision>,
     schemas: Schemas,
+    ahead: Ahead,
     checks: Checks,
     /// Files whose schema is another one since they were looked at.
     unjudged: BTreeSet<PathBuf>,
@@ -322,12 +325,14 @@ impl Loader {
         observe: impl FnMut(&Event) + Send + 'static,
     ) -> Result<Loader, LoaderError> {
         let checkout = Checkout::discover(&options.dir).map(Arc::new);
+        let ahead = Ahead::default();
         let source = Source::open(
             &options.dir,
             crate::source::Options {
                 poll: options.poll,
                 wanted: is_wanted,
                 hold_while: checkout.as_ref().map(|checkout| checkout.index_lock()),
+                ahead: Some(ahead.work(options.allow_empty)),
             },
         )?;
         if let Some(checkout) = &checkout
@@ -352,6 +357,7 @@ impl Loader {
             sent: HashMap::new(),
             drift: HashMap::new(),
             schemas: Schemas::default(),
+            ahead,
             checks,
             unjudged: BTreeSet::new(),
             pruned: Vec::new(),
@@ -463,7 +469,8 @@ impl Loader {
     /// held: a touch is no change, and what was refused was said.
     fn candidate(&mut self, path: &Path, bytes: Bytes, seen: SystemTime, observed: bool) -> Option<Candidate> {
         let alone = self.claim(path);
-        let digest = Digest::of(&bytes);
+        let ahead = self.ahead.take(path, &bytes);
+        let digest = ahead.as_ref().map_or_else(|| Digest::of(&bytes), |ahead| ahead.digest);
         let file = self.files.get_mut(path)?;
         let before = file.digest.replace(digest);
         let same = before == Some(digest);
@@ -487,7 +494,11 @@ impl Loader {
         file.refused = false;
         file.refused_change = observed;
         self.unjudged.remove(path);
-        match self.judged(path, &key, bytes, digest) {
+        let parsed = match ahead {
+            Some(ahead) => ahead.document,
+            None => ahead::parse(role(path), bytes, digest, self.options.allow_empty),
+        };
+        match parsed.and_then(|document| self.judged(&key, document)) {
             Ok(document) => Some(Candidate { path: path.to_owned(), key, document, seen, observed }),
             Err(error) => {
                 self.refuse(Some(key), Some(path), error.into());
@@ -497,12 +508,7 @@ impl Loader {
     }
 
     /// The document, or the schema, that a file holds, if it may be published. A schema stands from then on.
-    fn judged(&mut self, path: &Path, key: &Key, bytes: Bytes, digest: Digest) -> Result<Document, ParseError> {
-        let (format, or_empty) = match role(path) {
-            Role::Document(format) => (format, self.options.allow_empty),
-            _ => (Format::Json, false),
-        };
-        let document = Document::parse_hashed(bytes, digest, format, or_empty)?;
+    fn judged(&mut self, key: &Key, document: Document) -> Result<Document, ParseError> {
         match key.described() {
             Some(described) => {
                 if self.schemas.of_file(described.clone(), &document)? {

@@ -22,7 +22,7 @@ mod tree;
 mod trouble;
 
 use std::{
-    io,
+    fmt, io,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime},
@@ -59,12 +59,33 @@ pub struct Options {
     /// While this file exists, and at most 2 s, changes are held, and then told together: git's `index.lock`. Its
     /// directory must exist when the source is opened.
     pub hold_while: Option<PathBuf>,
+    /// What can be done with a save before it is told.
+    pub ahead: Option<Ahead>,
+}
+
+/// What is done with a finished save ahead of the batch that tells of it, on the thread that takes the kernel's events:
+/// called with the real path and the bytes of a small file, where it is the only one. It must be quick, and what it is called
+/// with may never be told, or not as it was then.
+#[derive(Clone)]
+pub struct Ahead(Arc<dyn Fn(&Path, Bytes) + Send + Sync>);
+
+impl Ahead {
+    /// Has `work` done.
+    pub fn new(work: impl Fn(&Path, Bytes) + Send + Sync + 'static) -> Ahead {
+        Ahead(Arc::new(work))
+    }
+}
+
+impl fmt::Debug for Ahead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Ahead")
+    }
 }
 
 impl Options {
-    /// Sweeps every 30 s and holds nothing.
+    /// Sweeps every 30 s, holds nothing, and does nothing ahead.
     pub fn new(wanted: fn(&str) -> bool) -> Self {
-        Options { poll: Duration::from_secs(30), wanted, hold_while: None }
+        Options { poll: Duration::from_secs(30), wanted, hold_while: None, ahead: None }
     }
 }
 
@@ -186,7 +207,7 @@ impl Source {
         let unreadable = |source| SourceError::Unreadable { path: dir.to_owned(), source };
         let root = std::path::absolute(dir).map_err(unreadable)?;
         std::fs::read_dir(&root).map_err(unreadable)?;
-        let mut tree = Tree::new(root, options.wanted);
+        let mut tree = Tree::new(root, options.wanted, options.ahead);
         tree.look(Path::new(""), Told::now(How::Initial, Cause::Event), None);
         let locked = options.hold_while.is_some_and(|path| tree.pin_lock(&path)) && tree.events.locked();
         Ok(Source {

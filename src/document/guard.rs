@@ -53,7 +53,7 @@ pub fn suspicion(before: Extent, after: Extent) -> Option<Suspicion> {
 impl Document {
     /// How much it holds.
     pub fn extent(&self) -> Extent {
-        Extent { bytes: self.bytes.len(), keys: self.value.as_object().map_or(0, serde_json::Map::len) }
+        Extent { bytes: self.bytes.len(), keys: self.keys }
     }
 }
 

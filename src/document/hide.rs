@@ -30,10 +30,11 @@ pub(super) struct Secrets {
 
 impl Document {
     /// This document with its tokens read: `plain` says what each of them stands for, `paths` where they are.
-    pub(crate) fn opened(mut self, plain: HashMap<String, String>, paths: Vec<Vec<String>>) -> Document {
-        open(Arc::make_mut(&mut self.value), &plain);
+    pub(crate) fn opened(self, plain: HashMap<String, String>, paths: Vec<Vec<String>>) -> Document {
+        let mut said = self.said().clone();
+        open(&mut said.value, &plain);
         let secrets = Secrets { plain, ..Secrets::default() };
-        Document { secrets: Arc::new(secrets), ..self }.marked(paths)
+        Document { said: Arc::new(said.into()), secrets: Arc::new(secrets), ..self }.marked(paths)
     }
 
     /// This document, where also what is at `paths`, or below, is secret ([`crate::schema::Schema::marks`]).
@@ -41,13 +42,13 @@ impl Document {
         if paths.is_empty() {
             return self;
         }
-        let secrets = Arc::make_mut(&mut self.secrets);
-        for path in paths {
-            if let Some(at) = at(&self.value, &path) {
-                each_scalar(at, &mut |_, scalar| secrets.texts.extend(text_of(scalar)));
-            }
-            secrets.paths.push(path);
+        let mut texts = Vec::new();
+        for at in paths.iter().filter_map(|path| at(self.value(), path)) {
+            each_scalar(at, &mut |_, scalar| texts.extend(text_of(scalar)));
         }
+        let secrets = Arc::make_mut(&mut self.secrets);
+        secrets.texts.extend(texts);
+        secrets.paths.extend(paths);
         secrets.texts.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
         secrets.texts.dedup();
         self
@@ -62,9 +63,9 @@ impl Document {
     pub fn secret_places(&self) -> BTreeSet<String> {
         let mut places = BTreeSet::new();
         for path in &self.secrets.paths {
-            if let Some(at) = at(&self.value, path) {
+            if let Some(at) = at(self.value(), path) {
                 each_scalar(at, &mut |below, _| {
-                    places.insert(written(&self.value, &[&path[..], below].concat()));
+                    places.insert(written(self.value(), &[&path[..], below].concat()));
                 });
             }
         }
@@ -73,7 +74,7 @@ impl Document {
 
     /// What it says, with [`HIDDEN`] in the place of each secret.
     pub fn shown(&self) -> Value {
-        let mut value = (*self.value).clone();
+        let mut value = self.value().clone();
         for path in &self.secrets.paths {
             if let Some(at) = at_mut(&mut value, path) {
                 cover(at);
@@ -89,7 +90,7 @@ impl Document {
         let Ok(text) = parse::text(&self.bytes) else { return whole };
         let mut leaves = Vec::new();
         for path in &self.secrets.paths {
-            if let Some(at) = at(&self.value, path) {
+            if let Some(at) = at(self.value(), path) {
                 each_scalar(at, &mut |below, _| leaves.push([&path[..], below].concat()));
             }
         }
@@ -125,22 +126,27 @@ impl Document {
         shown
     }
 
+    /// Whether `word`, which has no white space, may be in one of its strings: it has it, or an escape.
+    pub(crate) fn may_hold(&self, word: &str) -> bool {
+        self.bytes.contains(&b'\\') || self.bytes.windows(word.len()).any(|bytes| bytes == word.as_bytes())
+    }
+
     /// Refuses a document in which [`HIDDEN`] stands in a text: it was copied from where a secret was hidden.
     ///
     /// # Errors
     /// Where the first one is.
     pub fn refuse_hidden(&self) -> Result<(), ParseError> {
-        if !any_text(&self.value, &|text| text.contains(HIDDEN)) {
+        if !self.may_hold(HIDDEN) || !any_text(self.value(), &|text| text.contains(HIDDEN)) {
             return Ok(());
         }
         let mut found = None;
-        each_scalar(&self.value, &mut |path, scalar| {
+        each_scalar(self.value(), &mut |path, scalar| {
             if found.is_none() && scalar.as_str().is_some_and(|text| text.contains(HIDDEN)) {
                 found = Some(path.to_vec());
             }
         });
         let Some(path) = found else { return Ok(()) };
-        let at = written(&self.value, &path);
+        let at = written(self.value(), &path);
         let reason = format!("{at}: `{HIDDEN}` stands where a secret was when this was shown; put the secret back");
         Err(ParseError::located(self.locate(&path), reason))
     }

@@ -6,8 +6,11 @@ use serde::de::{DeserializeOwned, DeserializeSeed, Error as _, MapAccess, SeqAcc
 use serde_json::{Map, Value};
 use serde_saphyr::{MessageFormatter as _, UserMessageFormatter, budget::BudgetBreach};
 
-use super::Format;
 use super::reading::Reading;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::{Format, Said};
 
 /// The deepest that tables and arrays may nest, the top level included.
 ///
@@ -100,10 +103,10 @@ pub(super) fn text(bytes: &[u8]) -> Result<&str, ParseError> {
 
 /// What the text says, as an object, and whether that is all that it says: dates, `inf` and `nan`, and integers beyond
 /// 64 bits are less exact there.
-pub(super) fn value(bytes: &[u8], format: Format) -> Result<(Value, bool), ParseError> {
+pub(super) fn said(bytes: &[u8], format: Format) -> Result<Said, ParseError> {
     let text = text(bytes)?;
     if is_empty(text, format) {
-        return Err(ParseError { empty: true, ..ParseError::new("the document is empty") });
+        return Err(empty());
     }
     let room = Cell::new(GROWTH_BASE + GROWTH_FACTOR * text.len());
     let exact = Cell::new(true);
@@ -124,7 +127,7 @@ pub(super) fn value(bytes: &[u8], format: Format) -> Result<(Value, bool), Parse
         .map_err(|error| of_yaml(&error))?,
     };
     let kind = match value {
-        Value::Object(_) => return Ok((value, exact.get())),
+        Value::Object(_) => return Ok(Said { value, exact: exact.get() }),
         Value::Array(_) => "an array",
         Value::String(_) => "a string",
         Value::Number(_) => "a number",
@@ -132,6 +135,63 @@ pub(super) fn value(bytes: &[u8], format: Format) -> Result<(Value, bool), Parse
         Value::Null => "null",
     };
     Err(ParseError::at(text.as_bytes(), 0, format_args!("the top level is {kind}, not a table")))
+}
+
+/// Reads TOML and refuses what [`said`] refuses of it, in less time: nothing is built. An empty text is the empty table if
+/// `or_empty`.
+fn toml_table(text: &str, or_empty: bool) -> Result<Spanned<DeTable<'_>>, ParseError> {
+    if !or_empty && is_empty(text, Format::Toml) {
+        return Err(empty());
+    }
+    let table = DeTable::parse(text).map_err(|error| of_toml(text, &error))?;
+    fits_table(table.get_ref(), 1).map_err(|(at, reason)| ParseError::at(text.as_bytes(), at, reason))?;
+    Ok(table)
+}
+
+/// Refuses what [`said`] refuses of TOML. Gives how many keys the top level has.
+pub(super) fn check_toml(bytes: &[u8], or_empty: bool) -> Result<usize, ParseError> {
+    toml_table(text(bytes)?, or_empty).map(|table| table.get_ref().len())
+}
+
+/// The same, and decodes it into `T`.
+pub(super) fn decode_toml<T: DeserializeOwned>(bytes: &[u8], or_empty: bool) -> Result<(usize, T), ParseError> {
+    let text = text(bytes)?;
+    let table = toml_table(text, or_empty)?;
+    let keys = table.get_ref().len();
+    let decoded = T::deserialize(toml::Deserializer::from(table)).map_err(|error| of_toml(text, &error))?;
+    Ok((keys, decoded))
+}
+
+/// Where and why a value that is at `depth` is no part of a document, though the parser takes it.
+type Misfit = (usize, &'static str);
+
+fn fits_table(table: &DeTable<'_>, depth: usize) -> Result<(), Misfit> {
+    table.values().try_for_each(|value| fits(value, depth))
+}
+
+fn fits(value: &Spanned<DeValue<'_>>, depth: usize) -> Result<(), Misfit> {
+    let misfit = |reason| Err((value.span().start, reason));
+    match value.get_ref() {
+        DeValue::Table(_) | DeValue::Array(_) if depth >= MAX_DEPTH => misfit(TOO_DEEP),
+        DeValue::Table(table) => fits_table(table, depth + 1),
+        DeValue::Array(array) => array.iter().try_for_each(|value| fits(value, depth + 1)),
+        DeValue::Integer(number) => {
+            let (digits, radix) = (number.as_str(), number.radix());
+            let known = i128::from_str_radix(digits, radix).is_ok() || u128::from_str_radix(digits, radix).is_ok();
+            if known { Ok(()) } else { misfit("integer number overflowed") }
+        }
+        DeValue::Float(number) => {
+            let digits = number.as_str();
+            let known =
+                digits.parse::<f64>().is_ok_and(|number| number.is_finite() || !digits.contains(char::is_numeric));
+            if known { Ok(()) } else { misfit("floating-point number overflowed") }
+        }
+        DeValue::String(_) | DeValue::Boolean(_) | DeValue::Datetime(_) => Ok(()),
+    }
+}
+
+fn empty() -> ParseError {
+    ParseError { empty: true, ..ParseError::new("the document is empty") }
 }
 
 /// Decodes into `T`; an empty text is the empty table. `plain` says what tokens in it stand for.

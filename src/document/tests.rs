@@ -547,3 +547,41 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_is_only_checked_is_refused_for_the_same_reason_as_what_is_read() {
+    let deep = |levels: usize| format!("{}1{}", "a = [".to_owned() + &"[".repeat(levels - 1), "]".repeat(levels));
+    let texts = [
+        "",
+        "# nothing\n",
+        "a = 1\nb = [2, { c = 1979-05-27T07:32:00Z }]\nd.e.f = inf\n",
+        "a = 1\na = 2",
+        "a.b = 1\n[a.b]",
+        "a = ",
+        "a = 99999999999999999999999999999999999999999",
+        "a = 0x1_0000_0000_0000_0000",
+        "a = 1e999",
+        "a = '''",
+        "a = \"\\ud800\"",
+        &deep(78),
+        &deep(79),
+        &deep(80),
+        &deep(200),
+        &format!("{} = 1", ["a"; 79].join(".")),
+        &format!("{} = 1", ["a"; 81].join(".")),
+    ];
+    for text in texts {
+        for or_empty in [false, true] {
+            let bytes = Bytes::copy_from_slice(text.as_bytes());
+            let read = Document::parse_hashed(bytes.clone(), Digest::of(&bytes), Format::Toml, or_empty);
+            let checked = Document::check_hashed(bytes.clone(), Digest::of(&bytes), Format::Toml, or_empty);
+            match (read, checked) {
+                (Ok(read), Ok(checked)) => {
+                    assert_eq!(read.extent(), checked.extent(), "{text}");
+                    assert_eq!(read.value(), checked.value(), "{text}");
+                }
+                (read, checked) => assert_eq!(read.map(|_| ()), checked.map(|_| ()), "{text}"),
+            }
+        }
+    }
+}

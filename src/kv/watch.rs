@@ -5,12 +5,15 @@
 //! the leader's server after the read was answered), after every reconnect and gap, and at a slow jittered pace; and
 //! nothing that does not supersede what was seen goes further.
 
+use std::fmt;
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
-use futures_util::future::{BoxFuture, OptionFuture};
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, Fuse, OptionFuture};
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
 use super::tail::{Broken, DENIED, Tail};
@@ -52,10 +55,16 @@ pub struct Floor {
 }
 
 /// One key, followed. Dropped, it ends.
-#[derive(Debug)]
 pub struct Watch {
     seen: mpsc::Receiver<Seen>,
-    _task: JoinSet<()>,
+    /// Polled by whoever waits for the next: from one task to another is a part of the way to the swap.
+    follower: Fuse<BoxFuture<'static, ()>>,
+}
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watch").finish_non_exhaustive()
+    }
 }
 
 impl Watch {
@@ -65,7 +74,6 @@ impl Watch {
     /// Must be called within a tokio runtime.
     pub fn start(bucket: &Bucket, key: &Key, floor: Option<Floor>) -> Watch {
         let (out, seen) = mpsc::channel(64);
-        let mut task = JoinSet::new();
         let follower = Follower {
             pattern: Pattern::from(key),
             bucket: bucket.clone(),
@@ -85,13 +93,20 @@ impl Watch {
             stage: 0,
             failures: 0,
         };
-        task.spawn(follower.run());
-        Watch { seen, _task: task }
+        Watch { seen, follower: follower.run().boxed().fuse() }
     }
 
-    /// What happened next; `None` never comes before the runtime ends. Cancel-safe.
+    /// What happened next; `None` never comes before the runtime ends. Cancel-safe. Nothing is followed while nobody waits
+    /// for it.
     pub async fn next(&mut self) -> Option<Seen> {
-        self.seen.recv().await
+        poll_fn(|context| {
+            if let Poll::Ready(seen) = self.seen.poll_recv(context) {
+                return Poll::Ready(seen);
+            }
+            let _ = self.follower.poll_unpin(context);
+            self.seen.poll_recv(context)
+        })
+        .await
     }
 }
 
@@ -154,6 +169,8 @@ impl Follower {
         self.open_tail().await;
         let mut reading: OptionFuture<BoxFuture<'static, Read>> = None.into();
         let mut idle = true;
+        // Kept from one turn to the next: to set a timer anew takes some of the way to the swap.
+        let mut timer = std::pin::pin!(sleep_until(self.due));
         let (mut told_down, mut told_refusal) = (false, false);
         if was.up && self.connected().await.is_err() {
             return Over;
@@ -186,7 +203,9 @@ impl Follower {
             if now.up && idle && matches!(self.known, Known::Unasked) && self.ask_about_bucket().await.is_err() {
                 return Over;
             }
-            let due = self.due;
+            if timer.deadline() != self.due {
+                timer.as_mut().reset(self.due);
+            }
             let step = tokio::select! {
                 biased;
                 told = self.tail.next() => match told {
@@ -201,7 +220,7 @@ impl Follower {
                         None => Ok(()),
                     }
                 }
-                () = sleep_until(due), if now.up && idle => {
+                () = &mut timer, if now.up && idle => {
                     if matches!(self.tail, Tail::None) {
                         self.open_tail().await;
                     }
@@ -411,7 +430,10 @@ impl Follower {
             Known::Unasked | Known::Denied => None,
         };
         self.told_absent = false;
-        self.tell(Seen::Entry { entry, live }).await
+        self.tell(Seen::Entry { entry, live }).await?;
+        // It is dealt with before anything else is looked at.
+        tokio::task::yield_now().await;
+        Ok(())
     }
 
     async fn tell(&self, seen: Seen) -> Result<(), Over> {

@@ -257,7 +257,7 @@ impl<T: Send + Sync + 'static> Engine<T> {
         let serving = self.shared.serving.load_full();
         let proven = match judge(serving.as_ref().map(|serving| serving.digest), digest) {
             Verdict::Same => {
-                self.move_on(&entry, from);
+                self.move_on(&entry, digest, from);
                 return self.applied(&entry, digest, from, live, Timestamp::now());
             }
             Verdict::New => match self.unless_newer(self.prove(&entry, digest, serving), inbox).await {
@@ -269,7 +269,7 @@ impl<T: Send + Sync + 'static> Engine<T> {
             Ok(new) => {
                 let at = new.applied_at;
                 self.shared.serving.store(Some(new));
-                self.move_on(&entry, from);
+                self.move_on(&entry, digest, from);
                 // Last, so that who is woken by it finds the state of this value.
                 self.swaps.send_modify(|swaps| *swaps += 1);
                 self.applied(&entry, digest, from, live, at);
@@ -371,9 +371,19 @@ impl<T: Send + Sync + 'static> Engine<T> {
         digest: Digest,
         serving: Option<Arc<Serving<T>>>,
     ) -> Result<Arc<Serving<T>>, Rejection> {
-        let document = document_of(entry, serving.as_ref().map(|serving| serving.document.format()))?;
+        let before = serving.as_ref().map(|serving| serving.document.format());
+        let Builder { decode, identities, .. } = &self.builder;
+        let decode = decode.filter(|_| !self.builder.schema && identities.is_none());
+        let (document, decoded) = match (decode, entry.provenance.format.or(before)) {
+            (Some(decode), Some(format)) => {
+                // An empty document was published on purpose: the loader refuses it otherwise.
+                let (document, decoded) = decode(entry.value.clone(), digest, format, true)?;
+                (document, Some(decoded))
+            }
+            _ => (document_of(entry, before)?, None),
+        };
         let schema = self.schema().await?;
-        let mut document = secret::open(document, self.builder.identities.as_deref())?;
+        let mut document = secret::open(document, identities.as_deref())?;
         if let Some((schema, _)) = &schema {
             // Where nobody can say what is secret, everything is: the top level.
             let marks = schema.as_ref().map_or(vec![Vec::new()], |schema| schema.marks(&document));
@@ -385,7 +395,10 @@ impl<T: Send + Sync + 'static> Engine<T> {
                 Some((Some(schema), Some(revision))) if revision < entry.revision => schema.judge(&document)?,
                 _ => {}
             }
-            let value = (self.builder.make)(serving.clone(), document.clone()).await?;
+            let value = match decoded {
+                Some(decoded) => decoded,
+                None => (self.builder.make)(serving.clone(), document.clone()).await?,
+            };
             let revision = entry.revision;
             let mut new = Arc::new(Serving { value, revision, digest, document, applied_at: Timestamp::now() });
             if let Some(check) = &self.builder.check {
@@ -463,9 +476,9 @@ impl<T: Send + Sync + 'static> Engine<T> {
         }
     }
 
-    fn move_on(&mut self, entry: &Entry, from: Origin) {
+    fn move_on(&mut self, entry: &Entry, digest: Digest, from: Origin) {
         self.stepped_back = false;
-        let (revision, digest) = (entry.revision, entry.digest());
+        let revision = entry.revision;
         self.update(|state| {
             state.revision = Some(revision);
             state.digest = Some(digest);

@@ -274,6 +274,12 @@ pub(super) enum Read {
 
 /// Reads a whole file, and makes sure by its fingerprint that it was one file.
 pub(super) fn read(path: &Path) -> Read {
+    read_up_to(path, LARGEST as usize)
+}
+
+/// The same, for a file of at most `most` bytes; a larger one is unreadable.
+pub(super) fn read_up_to(path: &Path, most: usize) -> Read {
+    let most = most as u64;
     let unreadable = |error: io::Error, print| match is_absent(&error) {
         true => Read::Absent(error),
         false => Read::Unreadable(error, print),
@@ -290,13 +296,13 @@ pub(super) fn read(path: &Path) -> Read {
     if !about.is_file() {
         return Read::Unreadable(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"), Some(before));
     }
-    if before.size > LARGEST {
-        let reason = format!("{} bytes, more than any message can carry ({LARGEST})", before.size);
+    if before.size > most {
+        let reason = format!("{} bytes, more than any message can carry ({most})", before.size);
         return Read::Unreadable(io::Error::new(io::ErrorKind::FileTooLarge, reason), Some(before));
     }
     // One more than its size, so that the end is found without growing; never more than the limit, if it grows.
     let mut bytes = Vec::with_capacity(usize::try_from(before.size).unwrap_or_default() + 1);
-    if let Err(error) = (&mut file).take(LARGEST + 1).read_to_end(&mut bytes) {
+    if let Err(error) = (&mut file).take(most + 1).read_to_end(&mut bytes) {
         return unreadable(error, Some(before));
     }
     match file.metadata().map(|about| Fingerprint::of(&about)) {

@@ -4,6 +4,9 @@
 //! of paths, so a burst costs memory by the number of paths and not by the number of events, and nothing is dropped for
 //! want of a slot (fsnotify and watchman keep sets for the same reason).
 //!
+//! A save that comes alone is read on that thread too, while the one that was woken for it is still waking up: between two
+//! saves all of them sleep, and from one thread to the next it takes as long as to read and parse a document.
+//!
 //! Watches are one directory each and never recursive. `notify` keeps one path for one watch descriptor, and the kernel
 //! gives one descriptor for one inode, so callers arm real (canonical) paths only: two paths to one directory would
 //! steal each other's events.
@@ -16,11 +19,17 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use bytes::Bytes;
 use notify::{
     Config, ErrorKind, Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _,
     event::{AccessKind, AccessMode, ModifyKind, RenameMode},
 };
 use tempfile::TempDir;
+
+use super::{
+    Ahead,
+    disk::{self, Fingerprint, Read},
+};
 
 /// Distinct paths kept before the set is given up for a sweep; real trees stay far below, a runaway tool does not.
 const MOST_PATHS: usize = 1 << 16;
@@ -89,9 +98,23 @@ struct Queue {
     cookie: Option<PathBuf>,
 }
 
+/// The largest file that is read ahead: other events wait that long.
+const SMALL: usize = 64 << 10;
+
+/// What a finished save held when its event was taken.
+#[derive(Debug)]
+struct Early {
+    real: PathBuf,
+    bytes: Bytes,
+    print: Fingerprint,
+}
+
 #[derive(Debug)]
 struct Shared {
     queue: Mutex<Queue>,
+    /// Held while it is read.
+    early: Mutex<Option<Early>>,
+    ahead: Option<Ahead>,
     /// The cookie was met.
     met: Condvar,
     wake: tokio::sync::Notify,
@@ -109,7 +132,7 @@ pub(super) struct Events {
 impl Events {
     /// Sets up `notify`; where that fails (no inotify instance left) nothing is ever told and [`Events::refusal`] says
     /// why.
-    pub(super) fn new(wanted: fn(&str) -> bool) -> Self {
+    pub(super) fn new(wanted: fn(&str) -> bool, ahead: Option<Ahead>) -> Self {
         let queue = Queue {
             wanted,
             seen: HashMap::new(),
@@ -120,8 +143,13 @@ impl Events {
             lock_told: false,
             cookie: None,
         };
-        let shared =
-            Arc::new(Shared { queue: Mutex::new(queue), met: Condvar::new(), wake: tokio::sync::Notify::new() });
+        let shared = Arc::new(Shared {
+            queue: Mutex::new(queue),
+            early: Mutex::new(None),
+            ahead,
+            met: Condvar::new(),
+            wake: tokio::sync::Notify::new(),
+        });
         let callback = {
             let shared = Arc::clone(&shared);
             move |event| shared.mark(event)
@@ -214,6 +242,14 @@ impl Events {
         taken
     }
 
+    /// What the file at a real path held when the last event on it was taken, where it was read then and still has the same
+    /// fingerprint. Waits for a reading that is under way.
+    pub(super) fn early(&self, real: &Path) -> Option<Read> {
+        let Early { bytes, print, .. } = self.shared.early().take_if(|early| early.real == real)?;
+        let now = std::fs::metadata(real).ok()?;
+        (Fingerprint::of(&now) == print).then_some(Read::Bytes(bytes, print))
+    }
+
     /// Returns once every event that the kernel had queued before the call is in the set.
     ///
     /// The kernel's queue is first in, first out, so they are in once the event of a file is that is made now, in a
@@ -263,6 +299,10 @@ impl Shared {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn early(&self) -> MutexGuard<'_, Option<Early>> {
+        self.early.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn mark(&self, event: notify::Result<Event>) {
         let event = match event {
             // Reading a file raises Access events, so counting them would make every sweep cause the next.
@@ -287,9 +327,22 @@ impl Shared {
             }
             news |= queue.mark(path, &event.kind, at);
         }
+        if !news {
+            return;
+        }
+        let alone = queue.saved_alone();
+        // Locked before anybody is woken, who will wait for it then; what was read before is old now.
+        let mut early = self.early();
+        *early = None;
         drop(queue);
-        if news {
-            self.wake.notify_one();
+        self.wake.notify_one();
+        let Some(real) = alone else { return };
+        let Read::Bytes(bytes, print) = disk::read_up_to(&real, SMALL) else { return };
+        *early = Some(Early { bytes: bytes.clone(), print, real });
+        let real = early.as_ref().map(|early| early.real.clone());
+        drop(early);
+        if let (Some(ahead), Some(real)) = (&self.ahead, real) {
+            (ahead.0)(&real, bytes);
         }
     }
 }
@@ -337,6 +390,15 @@ impl Queue {
             }
         }
         true
+    }
+
+    /// The document that was saved, if that is all that has happened since the last take.
+    fn saved_alone(&self) -> Option<PathBuf> {
+        let mut all = self.seen.iter();
+        let ((path, seen), None) = (all.next()?, all.next()) else { return None };
+        let saved = (seen.placed || seen.closed) && !seen.open;
+        let named = path.file_name().is_some_and(|name| (self.wanted)(&name.to_string_lossy()));
+        (saved && named).then(|| path.clone())
     }
 
     fn matters(&self, path: &Path, kind: &EventKind) -> bool {

@@ -403,3 +403,80 @@ proptest! {
         });
     }
 }
+
+/// A source on one document that is read ahead, and what it was read ahead with.
+fn read_ahead(dir: &Path) -> (Source, std::sync::mpsc::Receiver<(PathBuf, String)>) {
+    fs::write(dir.join("a.toml"), "n = 0\n").unwrap();
+    let (told, ahead) = std::sync::mpsc::channel();
+    let work = super::Ahead::new(move |path, bytes| {
+        told.send((path.to_owned(), String::from_utf8(bytes.to_vec()).unwrap())).unwrap();
+    });
+    let options = Options { poll: Duration::from_secs(3600), ahead: Some(work), ..Options::new(wanted) };
+    let mut source = Source::open(dir, options).unwrap();
+    source.read(Path::new("a.toml")).unwrap();
+    (source, ahead)
+}
+
+/// Saves by a rename.
+fn place(dir: &Path, text: &str) {
+    fs::write(dir.join(".saving"), text).unwrap();
+    fs::rename(dir.join(".saving"), dir.join("a.toml")).unwrap();
+}
+
+async fn next(source: &mut Source) -> String {
+    let batch = timeout(Duration::from_secs(15), source.next()).await.expect("nothing was told");
+    plain(batch.changes.into_iter().next().unwrap().content).unwrap()
+}
+
+#[tokio::test]
+async fn a_save_that_comes_alone_is_read_before_anybody_asks_for_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let real = dir.path().canonicalize().unwrap();
+    let (mut source, ahead) = read_ahead(dir.path());
+
+    place(dir.path(), "n = 1\n");
+    let read = ahead.recv_timeout(Duration::from_secs(15)).unwrap();
+    assert_eq!(read, (real.join("a.toml"), "n = 1\n".to_owned()));
+    assert_eq!(next(&mut source).await, "n = 1\n");
+
+    fs::write(dir.path().join("a.toml"), "n = 2\n").unwrap();
+    assert_eq!(ahead.recv_timeout(Duration::from_secs(15)).unwrap().1, "n = 2\n");
+    assert_eq!(next(&mut source).await, "n = 2\n");
+}
+
+#[tokio::test]
+async fn what_was_read_ahead_is_not_told_when_it_is_not_there_any_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let other = tempfile::tempdir_in(dir.path().parent().unwrap()).unwrap();
+    let (mut source, ahead) = read_ahead(dir.path());
+
+    // Of what is written by another name nothing is told.
+    place(dir.path(), "n = 1\n");
+    ahead.recv_timeout(Duration::from_secs(15)).unwrap();
+    fs::hard_link(dir.path().join("a.toml"), other.path().join("link")).unwrap();
+    fs::write(other.path().join("link"), "n = 2, but longer\n").unwrap();
+    assert_eq!(next(&mut source).await, "n = 2, but longer\n");
+
+    // Nor is what a later save has replaced.
+    place(dir.path(), "n = 3\n");
+    ahead.recv_timeout(Duration::from_secs(15)).unwrap();
+    place(dir.path(), "n = 4\n");
+    source.tree.events.barrier();
+    assert_eq!(next(&mut source).await, "n = 4\n");
+}
+
+#[tokio::test]
+async fn what_is_large_or_comes_with_others_is_not_read_ahead() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut source, ahead) = read_ahead(dir.path());
+
+    let large = format!("n = \"{}\"\n", "x".repeat(64 << 10));
+    place(dir.path(), &large);
+    assert_eq!(next(&mut source).await, large);
+    fs::write(dir.path().join("b.toml"), "").unwrap();
+    source.tree.events.barrier();
+    place(dir.path(), "n = 1\n");
+    source.tree.events.barrier();
+    let read: Vec<_> = ahead.try_iter().map(|(_, text)| text).collect();
+    assert_eq!(read, [""], "b.toml came alone, and a.toml after it");
+}

@@ -15,7 +15,7 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
-    Cause, DOUBT,
+    Ahead, Cause, DOUBT,
     disk::{self, Fingerprint, Hop, Id, Read, Visit, is_absent, is_hidden},
     events::{ArmError, Events, Seen},
     pending::{Pending, STILL, Wait},
@@ -144,8 +144,8 @@ fn under<'a, V>(map: &'a BTreeMap<Arc<Path>, V>, path: &'a Path) -> impl Iterato
 
 impl Tree {
     /// Knows nothing yet; [`Tree::look`] at the empty path lists everything.
-    pub(super) fn new(root: PathBuf, wanted: fn(&str) -> bool) -> Self {
-        let events = Events::new(wanted);
+    pub(super) fn new(root: PathBuf, wanted: fn(&str) -> bool, ahead: Option<Ahead>) -> Self {
+        let events = Events::new(wanted, ahead);
         let mut troubles = Troubles::default();
         if let Some(reason) = events.refusal() {
             let reason = format!("{reason} (raise the limit with `sysctl fs.inotify.max_user_instances=1024`)");

@@ -85,7 +85,7 @@ impl Tree {
     pub(in crate::source) fn read_ready(&mut self, key: &Arc<Path>) {
         let Some(told) = self.ready.get(key).map(|ready| ready.told) else { return };
         let read = match self.real(key) {
-            Some(real) => read_whole(&real),
+            Some(real) => self.events.early(&real).unwrap_or_else(|| read_whole(&real)),
             None if told.how == How::Gone => Read::Absent(io::ErrorKind::NotFound.into()),
             // Its directory went away meanwhile, and took care of it.
             None => {
