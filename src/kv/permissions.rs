@@ -106,7 +106,10 @@ impl Permissions {
         if let Role::Service(keys) = role {
             for key in keys {
                 publish.push(direct(bucket, key.as_str()));
-                publish.extend(key.schema().map(|schema| direct(bucket, schema.as_str())));
+                if let Some(schema) = key.schema() {
+                    publish.push(direct(bucket, schema.as_str()));
+                    subscribe.push(format!("confhot.live.{bucket}.{schema}"));
+                }
                 // Older revisions, to start on the last good one where the newest is refused.
                 publish.push(format!("{api}.CONSUMER.CREATE.{stream}.*.{}", stored(bucket, key.as_str())));
                 publish.push(written(&records, &format!("{key}.*")));

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -12,7 +13,8 @@ use tokio_util::sync::CancellationToken;
 use super::{Builder, Event, Origin, Rejection, RejectionKind, Serving, Shared, State, trusted};
 use crate::document::{Digest, Document, Format, ParseError};
 use crate::kv::{
-    Announcer, BucketError, Entry, Floor, Key, Operation, Position, Refused, Report, Revision, Seen, Standing, Watch,
+    Announcer, Bucket, BucketError, Entry, Floor, Key, Operation, Position, Refused, Report, Revision, Seen, Standing,
+    Watch,
 };
 use crate::schema::Schema;
 use crate::secret;
@@ -49,6 +51,46 @@ impl Inbox {
             Some(watch) => watch.next().await,
             None => std::future::pending().await,
         }
+    }
+}
+
+/// A schema, none for one that is broken or not trusted, and the revision from which on it judges.
+type Judge = (Option<Arc<Schema>>, Option<Revision>);
+
+/// The schema of the key, followed: to ask for it at each change would take longer than all else.
+struct Feed {
+    watch: Watch,
+    entry: Option<Entry>,
+    /// Whether the server has confirmed it on this connection.
+    fresh: bool,
+    /// Whether it may not be heard, on this connection, so that it is read now and then.
+    deaf: bool,
+    /// What it came to.
+    judge: Option<(Entry, Judge)>,
+}
+
+impl Feed {
+    fn start(bucket: &Bucket, schema: &Key) -> Feed {
+        Feed { watch: Watch::start(bucket, schema, None), entry: None, fresh: false, deaf: false, judge: None }
+    }
+
+    /// Takes in what is told next. Cancel-safe.
+    async fn turn(&mut self) {
+        match self.watch.next().await {
+            Some(Seen::Entry { entry, .. }) => (self.entry, self.fresh) = (Some(entry), true),
+            Some(Seen::Absent) => (self.entry, self.fresh) = (None, true),
+            Some(Seen::Confirmed) => self.fresh = true,
+            Some(Seen::Connected) => self.deaf = false,
+            Some(Seen::Disconnected(_)) | None => self.fresh = false,
+            Some(Seen::Trouble(_)) => self.deaf = true,
+            Some(Seen::Bucket(_)) => {}
+        }
+    }
+
+    /// The newest that was told, where that is known to be the newest.
+    fn current(&mut self) -> Option<Option<Entry>> {
+        while self.turn().now_or_never().is_some() {}
+        (self.fresh && !self.deaf).then(|| self.entry.clone())
     }
 }
 
@@ -137,7 +179,9 @@ impl<T: Send + Sync + 'static> Engine<T> {
 
     async fn follow(&mut self) {
         let mut inbox = Inbox::default();
-        let floor = self.start_from_state(&mut inbox).await;
+        let schema = self.builder.key.schema().filter(|_| self.builder.schema);
+        let mut feed = schema.map(|key| Feed::start(&self.builder.bucket, &key));
+        let floor = self.start_from_state(&mut inbox, &mut feed).await;
         inbox.watch = Some(Watch::start(&self.builder.bucket, &self.builder.key, floor));
         loop {
             self.announce();
@@ -148,31 +192,38 @@ impl<T: Send + Sync + 'static> Engine<T> {
                     None => std::future::pending().await,
                 }
             };
+            let schema = async {
+                match &mut feed {
+                    Some(feed) => feed.turn().await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 biased;
                 seen = inbox.next() => match seen {
-                    Some(seen) => self.seen(seen, &mut inbox).await,
+                    Some(seen) => self.seen(seen, &mut inbox, &mut feed).await,
                     None => return,
                 },
                 () = sleep_until(due), if self.pending.is_some() => {
                     if let Some(pending) = self.pending.take() {
-                        self.offer(pending.entry, pending.from, false, pending.attempts + 1, &mut inbox).await;
+                        self.offer(pending.entry, pending.from, false, pending.attempts + 1, &mut inbox, &mut feed).await;
                     }
                 }
                 text = twin => self.tell(&Event::Trouble(text)),
+                () = schema => {}
                 // One older revision at a time, so that a newer one need not wait for all of them.
-                () = std::future::ready(()), if !self.older.is_empty() => self.step_back(&mut inbox).await,
+                () = std::future::ready(()), if !self.older.is_empty() => self.step_back(&mut inbox, &mut feed).await,
             }
         }
     }
 
-    async fn start_from_state(&mut self, inbox: &mut Inbox) -> Option<Floor> {
+    async fn start_from_state(&mut self, inbox: &mut Inbox, feed: &mut Option<Feed>) -> Option<Floor> {
         let state = self.builder.state.as_ref()?;
         match state.read(&self.builder.key) {
             Ok(Some(kept)) => {
                 let floor = kept.floor();
                 let of = kept.bucket.as_deref().map(Arc::from);
-                self.offer(kept.entry, Origin::State, false, 0, inbox).await;
+                self.offer(kept.entry, Origin::State, false, 0, inbox, feed).await;
                 if let Some((_, bucket)) = &mut self.trusted {
                     *bucket = of;
                 }
@@ -187,7 +238,7 @@ impl<T: Send + Sync + 'static> Engine<T> {
         }
     }
 
-    async fn seen(&mut self, seen: Seen, inbox: &mut Inbox) {
+    async fn seen(&mut self, seen: Seen, inbox: &mut Inbox, feed: &mut Option<Feed>) {
         match seen {
             Seen::Entry { entry, live } => {
                 self.update(|state| {
@@ -198,7 +249,7 @@ impl<T: Send + Sync + 'static> Engine<T> {
                 self.older.clear();
                 self.removed = entry.operation == Operation::Delete;
                 match entry.operation {
-                    Operation::Put => self.offer(entry, Origin::Server, live, 0, inbox).await,
+                    Operation::Put => self.offer(entry, Origin::Server, live, 0, inbox, feed).await,
                     Operation::Delete => {
                         // What was rejected is not the newest any more.
                         self.update(|state| state.rejected = None);
@@ -245,7 +296,15 @@ impl<T: Send + Sync + 'static> Engine<T> {
     }
 
     /// Decode, check, swap; or tell why not.
-    async fn offer(&mut self, entry: Entry, from: Origin, live: bool, attempts: u32, inbox: &mut Inbox) {
+    async fn offer(
+        &mut self,
+        entry: Entry,
+        from: Origin,
+        live: bool,
+        attempts: u32,
+        inbox: &mut Inbox,
+        feed: &mut Option<Feed>,
+    ) {
         let digest = entry.digest();
         if self.builder.trust.is_some() {
             match self.unless_newer(self.vet(&entry, digest, from, live), inbox).await {
@@ -260,7 +319,7 @@ impl<T: Send + Sync + 'static> Engine<T> {
                 self.move_on(&entry, digest, from);
                 return self.applied(&entry, digest, from, live, Timestamp::now());
             }
-            Verdict::New => match self.unless_newer(self.prove(&entry, digest, serving), inbox).await {
+            Verdict::New => match self.unless_newer(self.prove(&entry, digest, serving, feed), inbox).await {
                 Some(proven) => proven,
                 None => return,
             },
@@ -318,10 +377,10 @@ impl<T: Send + Sync + 'static> Engine<T> {
 
     /// Serves the next older revision if it can be used. The newest one stays rejected, and an unavailable one is still
     /// tried again.
-    async fn step_back(&mut self, inbox: &mut Inbox) {
+    async fn step_back(&mut self, inbox: &mut Inbox, feed: &mut Option<Feed>) {
         let Some(entry) = self.older.pop_front() else { return };
         let digest = entry.digest();
-        if let Some(Ok(new)) = self.unless_newer(self.prove(&entry, digest, None), inbox).await {
+        if let Some(Ok(new)) = self.unless_newer(self.prove(&entry, digest, None, feed), inbox).await {
             self.older.clear();
             self.stepped_back = true;
             // One that is trusted and cannot be used is the last trusted one all the same.
@@ -370,6 +429,7 @@ impl<T: Send + Sync + 'static> Engine<T> {
         entry: &Entry,
         digest: Digest,
         serving: Option<Arc<Serving<T>>>,
+        feed: &mut Option<Feed>,
     ) -> Result<Arc<Serving<T>>, Rejection> {
         let before = serving.as_ref().map(|serving| serving.document.format());
         let Builder { decode, identities, .. } = &self.builder;
@@ -382,7 +442,7 @@ impl<T: Send + Sync + 'static> Engine<T> {
             }
             _ => (document_of(entry, before)?, None),
         };
-        let schema = self.schema().await?;
+        let schema = self.schema(feed).await?;
         let mut document = secret::open(document, identities.as_deref())?;
         if let Some((schema, _)) = &schema {
             // Where nobody can say what is secret, everything is: the top level.
@@ -422,44 +482,57 @@ impl<T: Send + Sync + 'static> Engine<T> {
     ///
     /// Without a server to ask it is the one that the state directory keeps, and has no revision: what is kept beside it
     /// was judged before, and only what is secret in it has to be known.
-    async fn schema(&self) -> Result<Option<(Option<Schema>, Option<Revision>)>, Rejection> {
+    async fn schema(&self, feed: &mut Option<Feed>) -> Result<Option<Judge>, Rejection> {
         let Some(key) = self.builder.key.schema().filter(|_| self.builder.schema) else { return Ok(None) };
-        let (entry, kept) = match &self.builder.state {
-            Some(state) if self.shared.state.borrow().newest.is_none() => {
-                (state.read(&key).ok().flatten().map(|kept| kept.entry), true)
-            }
-            _ if self.shared.state.borrow().newest.is_none() => (None, true),
-            state => match self.read_schema(&key).await? {
-                Some(entry) if entry.operation == Operation::Put => {
-                    // Where it stands cannot be shown: a service has no right to the history of a schema.
-                    let statement = entry.statement(self.builder.bucket.name(), entry.digest());
-                    if let Some(trust) = &self.builder.trust
-                        && let Err(distrust) = trust.verify(&statement, entry.claim())
-                    {
-                        let text = format!("{key}@{} rejects nothing: not trusted: {distrust}", entry.revision);
-                        self.tell(&Event::Trouble(text));
-                        return Ok(Some((None, None)));
-                    }
-                    if let Some(state) = state
-                        && state.read(&key).ok().flatten().is_none_or(|kept| kept.entry.value != entry.value)
-                        && let Err(error) = state.write(&entry, self.identity.as_deref(), self.builder.trust.is_some())
-                    {
-                        self.tell(&Event::Trouble(error.to_string()));
-                    }
-                    (Some(entry), false)
-                }
-                _ => (None, false),
-            },
-        };
-        let Some(entry) = entry else { return Ok(None) };
-        match Schema::parse(entry.value) {
-            Ok(schema) => Ok(Some((Some(schema), Some(entry.revision).filter(|_| !kept)))),
-            Err(error) => {
-                let reason = error.reason;
-                self.tell(&Event::Trouble(format!("{key}@{} rejects nothing: {reason}", entry.revision)));
-                Ok(Some((None, None)))
-            }
+        if self.shared.state.borrow().newest.is_none() {
+            let kept = self.builder.state.as_ref().and_then(|state| state.read(&key).ok().flatten());
+            return Ok(kept.map(|kept| (self.compiled(&key, &kept.entry), None)));
         }
+        // Told before what was stored after it, on the same connection; else it is asked for.
+        let told = feed.as_mut().and_then(Feed::current);
+        let entry = match told {
+            Some(entry) => entry,
+            None => self.read_schema(&key).await?,
+        };
+        let Some(entry) = entry.filter(|entry| entry.operation == Operation::Put) else { return Ok(None) };
+        if let Some((of, judge)) = feed.as_ref().and_then(|feed| feed.judge.as_ref())
+            && *of == entry
+        {
+            return Ok(Some(judge.clone()));
+        }
+        let judge = self.judge(&key, &entry);
+        if let Some(feed) = feed {
+            feed.judge = Some((entry, judge.clone()));
+        }
+        Ok(Some(judge))
+    }
+
+    /// What a schema that the bucket carries comes to, which is kept beside the state.
+    fn judge(&self, key: &Key, entry: &Entry) -> Judge {
+        // Where it stands cannot be shown: a service has no right to the history of a schema.
+        let statement = entry.statement(self.builder.bucket.name(), entry.digest());
+        if let Some(trust) = &self.builder.trust
+            && let Err(distrust) = trust.verify(&statement, entry.claim())
+        {
+            let text = format!("{key}@{} rejects nothing: not trusted: {distrust}", entry.revision);
+            self.tell(&Event::Trouble(text));
+            return (None, None);
+        }
+        if let Some(state) = &self.builder.state
+            && state.read(key).ok().flatten().is_none_or(|kept| kept.entry.value != entry.value)
+            && let Err(error) = state.write(entry, self.identity.as_deref(), self.builder.trust.is_some())
+        {
+            self.tell(&Event::Trouble(error.to_string()));
+        }
+        (self.compiled(key, entry), Some(entry.revision))
+    }
+
+    fn compiled(&self, key: &Key, entry: &Entry) -> Option<Arc<Schema>> {
+        let schema = Schema::parse(entry.value.clone()).map_err(|error| {
+            let reason = error.reason;
+            self.tell(&Event::Trouble(format!("{key}@{} rejects nothing: {reason}", entry.revision)));
+        });
+        schema.ok().map(Arc::new)
     }
 
     /// Reads the schema, and asks again while the server is away: what it told of before is not rejected for that.

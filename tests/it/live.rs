@@ -191,6 +191,10 @@ async fn a_schema_is_enforced_with_no_right_but_to_the_key_and_to_its_schema() {
 
     wait_rejected(&told, nine);
     assert_eq!(told.rejections(), [(nine, RejectionKind::Invalid)]);
+    // It may not hear of another schema, and goes by it all the same.
+    put(&admin, &key("_schema.service1"), r#"{"properties":{"workers":{"maximum":7}}}"#).await;
+    let eight = put(&admin, &k, "greeting = 'c'\nworkers = 8").await;
+    wait_rejected(&told, eight);
 }
 
 #[tokio::test(flavor = "multi_thread")]
