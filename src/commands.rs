@@ -108,13 +108,14 @@ impl Session {
         Ok(Connection::open(&connect).await?.bucket(&bucket)?)
     }
 
-    /// The bucket for a daemon: over a connection that is made when there is a server, and again when it is lost.
+    /// The bucket for a daemon: over a connection that is made when there is a server, and again when it is lost. The
+    /// server is asked for a sign of life every `ping`.
     ///
     /// # Errors
     /// What is wrong with the settings.
-    pub(crate) async fn bucket_in_time(&self) -> anyhow::Result<Bucket> {
+    pub(crate) async fn bucket_in_time(&self, ping: Duration) -> anyhow::Result<Bucket> {
         let Target { mut connect, bucket } = self.global.target(&self.environment)?;
-        connect.wait = true;
+        (connect.wait, connect.ping) = (true, ping);
         Ok(Connection::open(&connect).await?.bucket(&bucket)?)
     }
 

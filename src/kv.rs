@@ -5,6 +5,7 @@
 //!
 //! Reads that decide something ask the stream's leader; a service's snapshot asks any replica and never goes back.
 
+mod announce;
 mod changes;
 mod connection;
 mod credentials;
@@ -13,6 +14,7 @@ mod entry;
 mod journal;
 mod past;
 mod permissions;
+mod presence;
 mod publish;
 mod read;
 pub mod rollback;
@@ -32,6 +34,7 @@ use serde_json::json;
 
 use crate::signature::{Signer, Trust};
 
+pub use announce::Announcer;
 pub use changes::{Change, Changes};
 pub use connection::{Connect, ConnectError, Connection, Link, OLDEST_SERVER};
 pub use credentials::{Credentials, inbox_prefix};
@@ -39,10 +42,11 @@ pub use entry::{ChangeSet, Entry, InvalidKey, Key, Operation, Position, Provenan
 pub use journal::{Journal, JournalLimits, JournalState};
 pub use past::{Past, PastError};
 pub use permissions::{Permissions, Role};
+pub use presence::{Called, Roll};
 pub use publish::{Bulk, Expect, PublishError, Published, Write};
 pub use read::Pattern;
-pub use status::{Announcer, Heard, Instance, Refused, Report, Standing, Status, Statuses, settling, token};
 pub(crate) use status::{FORGOTTEN, RETURN};
+pub use status::{Heard, Instance, Refused, Report, Standing, Status, Statuses, settling, token};
 pub use watch::{Floor, Seen, Watch};
 
 /// Revisions of each key that a bucket made by confhot keeps: the most that the server allows (ADR-8).
@@ -194,6 +198,7 @@ mod code {
     pub(super) const WRONG_LAST_SEQUENCE_UNKNOWN: u64 = 10164;
     pub(super) const MESSAGE_TOO_LARGE: u64 = 10054;
     pub(super) const BATCH_INCOMPLETE: u64 = 10176;
+    pub(super) const TTL_DISABLED: u64 = 10166;
     pub(super) const NOT_ENABLED: u64 = 10076;
     pub(super) const NOT_ENABLED_FOR_ACCOUNT: u64 = 10039;
 }

@@ -67,7 +67,9 @@ pub struct Options {
 /// called with the real path and the bytes of a small file, where it is the only one. It must be quick, and what it is called
 /// with may never be told, or not as it was then.
 #[derive(Clone)]
-pub struct Ahead(Arc<dyn Fn(&Path, Bytes) + Send + Sync>);
+pub struct Ahead(Arc<Work>);
+
+type Work = dyn Fn(&Path, Bytes) + Send + Sync;
 
 impl Ahead {
     /// Has `work` done.

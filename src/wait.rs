@@ -14,7 +14,7 @@ use futures_util::future::{BoxFuture, OptionFuture};
 use tokio::time::{Instant, sleep_until};
 
 use crate::document::Digest;
-use crate::kv::{Bucket, BucketError, FORGOTTEN, Heard, Key, RETURN, Revision, Status, Statuses, settling};
+use crate::kv::{Bucket, BucketError, FORGOTTEN, Heard, Key, RETURN, Revision, Roll, Status, Statuses, settling};
 
 /// An instance that was not heard for this long, while a server was connected, is gone.
 const GONE: Duration = Duration::from_secs(15);
@@ -22,6 +22,9 @@ const GONE: Duration = Duration::from_secs(15);
 /// When the records are read again: once soon, and then at this pace.
 const FIRST_LOOK: Duration = Duration::from_millis(250);
 const PACE: Duration = Duration::from_secs(1);
+
+/// One that is there is asked for again after this.
+const AGAIN: Duration = Duration::from_secs(4);
 
 /// A read that takes longer tells of a server that hung.
 const SLOW: Duration = Duration::from_secs(1);
@@ -101,7 +104,7 @@ pub struct Outcome {
 #[derive(Debug)]
 pub struct Wait {
     bucket: Bucket,
-    key: Option<Key>,
+    roll: Roll,
     statuses: Statuses,
     known: HashMap<Name, (Status, Instant)>,
     /// Processes that said goodbye: what is read of them later is old.
@@ -128,18 +131,19 @@ impl Wait {
         let complete_in = bucket.complete_in().await?;
         let mut wait = Wait {
             bucket: bucket.clone(),
-            key: key.cloned(),
+            roll: Roll::new(bucket, key, AGAIN),
             statuses,
             known: HashMap::new(),
             gone: HashSet::new(),
             complete: Instant::now(),
             until,
         };
-        let (read, settle) = look(bucket.clone(), wait.key.clone()).await?;
+        let Looked { read, settle, absent } = look(wait.roll.clone()).await?;
         let settle = match settle {
             Some(settle) => settle,
-            // All of them may have been cut off for so long that none is known.
-            None if read.is_empty() => RETURN,
+            // All of them may have been cut off for so long that none is known; and one that was there a while ago may
+            // be on its way back.
+            None if read.is_empty() || absent => RETURN,
             None => Duration::ZERO,
         };
         wait.complete += complete_in.max(settle);
@@ -187,6 +191,9 @@ impl Wait {
         for (name, (status, heard)) in &self.known {
             tally.join(name, &status.instance.id, *heard);
             tally.hear(name, status, *heard);
+            if status.here {
+                tally.find(name, began);
+            }
         }
         let mut link = self.bucket.connection().link();
         let mut was = link.borrow_and_update().clone();
@@ -235,9 +242,13 @@ impl Wait {
                     // A server that does not answer, or late, lets nobody come back either.
                     let mut left = Some(FORGOTTEN).filter(|_| now - asked > SLOW);
                     match looked {
-                        Some(Ok((read, settle))) => {
+                        Some(Ok(Looked { read, settle, .. })) => {
                             for (status, heard) in read {
+                                let found = status.here.then(|| (status.key.clone(), status.token()));
                                 self.tell(&mut tally, status, heard, began);
+                                if let Some(name) = found {
+                                    tally.find(&name, asked);
+                                }
                             }
                             left = left.or(settle);
                         }
@@ -253,7 +264,7 @@ impl Wait {
                     }
                 }
                 () = sleep_until(due), if idle => {
-                    looking = Some(look(self.bucket.clone(), self.key.clone()).boxed()).into();
+                    looking = Some(look(self.roll.clone()).boxed()).into();
                     (idle, asked) = (false, Instant::now());
                 }
                 () = sleep_until(self.until) => {}
@@ -286,22 +297,25 @@ impl Wait {
     }
 }
 
-/// The records, when each of them was heard, and how long some may be missing yet.
-type Looked = (Vec<(Status, Instant)>, Option<Duration>);
+struct Looked {
+    /// The records, and when each of them was told.
+    read: Vec<(Status, Instant)>,
+    /// How long some may be missing yet.
+    settle: Option<Duration>,
+    /// Whether some were there a while ago, and are not.
+    absent: bool,
+}
 
-async fn look(bucket: Bucket, key: Option<Key>) -> Result<Looked, BucketError> {
-    let (statuses, now) = bucket.statuses(key.as_ref()).await?;
+async fn look(roll: Roll) -> Result<Looked, BucketError> {
+    let called = roll.call().await?;
     let here = Instant::now();
-    let settle = settling(&statuses, now);
+    let settle = settling(&called.statuses, called.now);
     let heard = |status: &Status| {
-        let age = Duration::try_from(now.duration_since(status.seen)).unwrap_or_default();
+        let age = Duration::try_from(called.now.duration_since(status.seen)).unwrap_or_default();
         here.checked_sub(age).unwrap_or(here)
     };
-    let read = statuses.into_iter().map(|status| {
-        let heard = heard(&status);
-        (status, heard)
-    });
-    Ok((read.collect(), settle))
+    let read = called.statuses.iter().map(|status| (status.clone(), heard(status))).collect();
+    Ok(Looked { read, settle, absent: called.absent > 0 })
 }
 
 /// Whether the process that told `status`, heard at `heard`, was there at `began`, or may have been.
@@ -323,6 +337,8 @@ struct Counted {
     instance: String,
     fate: Fate,
     heard: Instant,
+    /// When its connection was last found.
+    found: Option<Instant>,
     /// The process that speaks under this name, and the one before it.
     processes: [Option<String>; 2],
 }
@@ -336,7 +352,13 @@ impl Tally {
     /// Waits for an instance too.
     fn join(&mut self, name: &Name, instance: &str, heard: Instant) {
         if self.targets.contains_key(&name.0) {
-            let new = || Counted { instance: instance.to_owned(), fate: Fate::Waiting, heard, processes: [None, None] };
+            let new = || Counted {
+                instance: instance.to_owned(),
+                fate: Fate::Waiting,
+                heard,
+                found: None,
+                processes: [None, None],
+            };
             self.members.entry(name.clone()).or_insert_with(new);
         }
     }
@@ -373,6 +395,13 @@ impl Tally {
         }
     }
 
+    /// The server knows the instance's connection, whatever it said last, and when.
+    fn find(&mut self, name: &Name, at: Instant) {
+        if let Some(member) = self.members.get_mut(name) {
+            member.found = member.found.max(Some(at));
+        }
+    }
+
     fn goodbye(&mut self, name: &Name) {
         if let Some(member) = self.members.get_mut(name)
             && matches!(member.fate, Fate::Waiting | Fate::Missing)
@@ -383,7 +412,8 @@ impl Tally {
 
     fn give_up_on_the_silent(&mut self, now: Instant, after: Duration) {
         for member in self.members.values_mut() {
-            if member.fate == Fate::Waiting && now.saturating_duration_since(member.heard) > after {
+            let last = member.found.map_or(member.heard, |found| found.max(member.heard));
+            if member.fate == Fate::Waiting && now.saturating_duration_since(last) > after {
                 member.fate = Fate::Missing;
             }
         }
@@ -474,6 +504,8 @@ mod tests {
             since: Timestamp::UNIX_EPOCH,
             up: Duration::from_secs(60),
             connected: Duration::from_secs(60),
+            beat: Duration::from_secs(20),
+            here: false,
             process: process.to_owned(),
             twin: false,
         }

@@ -90,6 +90,9 @@ pub(crate) struct Args {
     rollback_on_reject: bool,
 }
 
+/// A server that vanished without a word is noticed within 15 s.
+const PING: Duration = Duration::from_secs(5);
+
 pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome> {
     let output = &session.out;
     let once = args.once || args.dry_run;
@@ -115,7 +118,7 @@ pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome
     // A wrong directory is said before a server is looked for.
     std::fs::read_dir(&args.dir).with_context(|| format!("cannot read {}", args.dir.display()))?;
     let signing = args.signing.read(session)?;
-    let bucket = signing.on(if once { session.bucket().await? } else { session.bucket_in_time().await? });
+    let bucket = signing.on(if once { session.bucket().await? } else { session.bucket_in_time(PING).await? });
     let connection = bucket.connection().clone();
     let outcome = if once {
         let mut waiting = args.waiting.begin(&bucket, None).await?;

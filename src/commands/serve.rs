@@ -137,7 +137,7 @@ pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome
         Some(address) => Some(http::bind(address).await?),
         None => None,
     };
-    let bucket = session.bucket_in_time().await?;
+    let bucket = session.bucket_in_time(PING).await?;
 
     let metrics = Arc::new(Metrics::new(&args.name, &instance));
     let with_database = !args.without_database;
@@ -240,6 +240,9 @@ fn error_chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
+
+/// Each record that an instance writes is a sign of life of the server: it need not be asked for one often.
+const PING: Duration = Duration::from_secs(60);
 
 /// How long requests may take to end when the service stops.
 const DRAIN: Duration = Duration::from_secs(5);

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use anstyle::Style;
 use confhot::document::Digest;
-use confhot::kv::{Bucket, BucketError, Entry, Heard, Key, Operation, Pattern, Revision, Standing, Status, settling};
+use confhot::kv::{
+    Bucket, BucketError, Called, Entry, Heard, Key, Operation, Pattern, Revision, Roll, Standing, Status, settling,
+};
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
@@ -137,6 +139,9 @@ fn standing(status: &Status, head: Option<&Head>) -> Standing {
     if known.is_some_and(|known| known >= head.revision) { Standing::Applied } else { Standing::Behind }
 }
 
+/// With --watch, an instance that is there is asked for again after this.
+const AGAIN: Duration = Duration::from_secs(10);
+
 pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome> {
     let trust = args.trusting.read()?;
     anyhow::ensure!(trust.is_none() || !args.watch, "--trust goes without --watch");
@@ -149,7 +154,8 @@ pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome
         Err(error) => return Err(error.into()),
     };
     let out = &session.out;
-    let (mut lines, now, settle) = read(&bucket, key, heads).await?;
+    let roll = Roll::new(&bucket, key, AGAIN);
+    let (mut lines, now, settle) = read(&bucket, &roll, key, heads).await?;
     let untrusted = match &trust {
         Some(trust) => told_distrust(out, &mut lines, &signing::distrusted(&bucket, trust, key).await?),
         None => false,
@@ -166,13 +172,14 @@ pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome
         show(out, &lines, now)?;
         return Ok(if untrusted { Outcome::No } else { outcome(&lines) });
     }
-    follow(session, &bucket, key, heads, (lines, now)).await
+    follow(session, &bucket, (&roll, key, heads), (lines, now)).await
 }
 
 /// The live instances, the newest problem first, and the time by the server's clock. Without `may_read`, the newest
 /// revision that an instance knows counts as the head.
 async fn read(
     bucket: &Bucket,
+    roll: &Roll,
     key: Option<&Key>,
     may_read: bool,
 ) -> Result<(Vec<Line>, Timestamp, Option<Duration>), BucketError> {
@@ -186,7 +193,7 @@ async fn read(
         Some(key) => bucket.head(key).await?.iter().for_each(&mut note),
         None => bucket.each_head(&Pattern::all(), false, |entry| note(&entry)).await?,
     }
-    let (statuses, now) = bucket.statuses(key).await?;
+    let Called { statuses, now, .. } = roll.call().await?;
     for status in statuses.iter().filter(|_| !may_read) {
         let Some(revision) = status.report.newest else { continue };
         let head = heads.entry(status.key.clone()).or_insert(Head { revision, what: What::Told });
@@ -278,8 +285,7 @@ fn short(duration: SignedDuration) -> String {
 async fn follow(
     session: &Session,
     bucket: &Bucket,
-    key: Option<&Key>,
-    heads: bool,
+    (roll, key, heads): (&Roll, Option<&Key>, bool),
     (mut lines, mut now): (Vec<Line>, Timestamp),
 ) -> anyhow::Result<Outcome> {
     const PACE: Duration = Duration::from_secs(1);
@@ -313,7 +319,7 @@ async fn follow(
             () = news => tokio::time::sleep(Duration::from_millis(50)).await,
             () = tokio::time::sleep(PACE) => {}
         }
-        let read = match read(bucket, key, heads).await {
+        let read = match read(bucket, roll, key, heads).await {
             Ok((read, at, _)) => {
                 (trouble, now) = (false, at);
                 read
@@ -376,6 +382,8 @@ mod tests {
             since: Timestamp::UNIX_EPOCH,
             up: Duration::ZERO,
             connected: Duration::ZERO,
+            beat: Duration::ZERO,
+            here: false,
             process: String::new(),
             twin: false,
         }

@@ -37,14 +37,15 @@ pub struct Connect {
     /// Deadline of a connect and of each request.
     pub timeout: Duration,
     /// How often the server is asked for a sign of life. One that vanished without a word is noticed after two or three of
-    /// these. With very many instances this is most of what an idle one costs the server.
+    /// these; by an instance that announces itself, as soon as it does not answer what that tells ([`super::Announcer`]).
+    /// With very many instances this is most of what an idle one costs the server.
     pub ping: Duration,
     /// Wait for a server that is not there yet, for ever, instead of failing: what a daemon wants.
     pub wait: bool,
 }
 
 impl Connect {
-    /// Reaches the servers at `urls` anonymously, with a deadline of 5 s and a ping as often.
+    /// Reaches the servers at `urls` anonymously, with a deadline of 5 s and a ping every minute.
     pub fn to<S: Into<String>>(urls: impl IntoIterator<Item = S>) -> Connect {
         Connect {
             servers: urls.into_iter().map(Into::into).collect(),
@@ -56,7 +57,7 @@ impl Connect {
             domain: None,
             inbox_prefix: None,
             timeout: Duration::from_secs(5),
-            ping: Duration::from_secs(5),
+            ping: Duration::from_secs(60),
             wait: false,
         }
     }
@@ -198,7 +199,7 @@ impl Connection {
             .custom_inbox_prefix(&inbox_prefix)
             .connection_timeout(to.timeout)
             .request_timeout(Some(to.timeout))
-            // A peer that vanished without a word is noticed after two unanswered ones: 10 to 15 s by default, not minutes.
+            // A peer that vanished without a word is noticed after two unanswered ones.
             .ping_interval(to.ping)
             // One key's updates, or one answer: the 65,536 of the default would only hide a stuck reader.
             .subscription_capacity(8 * 1024)

@@ -91,6 +91,8 @@ impl Permissions {
         if reads || *role == Role::Status {
             publish.extend(all(&format!("KV_{records}")));
             subscribe.push(stored(&records, ">"));
+            // Whether those are there whose records are not young.
+            publish.push(format!("confhot.here.{bucket}.probe.>"));
         }
         if writes {
             publish.push(written(bucket, ">"));
@@ -98,12 +100,14 @@ impl Permissions {
             publish.push(one(&format!("KV_{records}")));
             publish.push(format!("{api}.STREAM.CREATE.KV_{records}"));
             publish.push(written(&records, "_since"));
+            publish.push(format!("confhot.here.{bucket}"));
         }
         if *role == Role::Loader {
             publish.push(format!("{api}.INFO"));
             publish.push(format!("{api}.STREAM.CREATE.{stream}"));
         }
         if let Role::Service(keys) = role {
+            subscribe.push(format!("confhot.here.{bucket}"));
             for key in keys {
                 publish.push(direct(bucket, key.as_str()));
                 if let Some(schema) = key.schema() {
@@ -113,7 +117,8 @@ impl Permissions {
                 // Older revisions, to start on the last good one where the newest is refused.
                 publish.push(format!("{api}.CONSUMER.CREATE.{stream}.*.{}", stored(bucket, key.as_str())));
                 publish.push(written(&records, &format!("{key}.*")));
-                publish.push(direct(&records, &format!("{key}.*")));
+                publish.push(format!("confhot.here.{bucket}.hello.*.{key}"));
+                subscribe.push(format!("confhot.here.{bucket}.*.*.{key}"));
                 subscribe.push(format!("confhot.live.{bucket}.{key}"));
             }
         }

@@ -1,12 +1,17 @@
 //! Who runs what: each instance keeps one short record of each key that it follows, beside the bucket.
 //!
 //! The records are in a bucket of their own, `<bucket>_status`, under `<key>.<instance>`, so that any client reads them
-//! (`nats kv ls configs_status`). It is kept in memory with one record a subject and an age limit: an instance writes its
-//! record anew every few seconds, without asking for an answer, and one that died is gone when its last record is too
-//! old. No consumer, no disk, and liveness by the server's clock alone. What a restart of the server forgets, the
-//! instances tell again as they reconnect. A reader can know when too little time has passed for all of them: a mark
-//! stands among the records that is forgotten with them and does not age ([`Bucket::complete_in`]), and each record says
-//! for how long its connection has stood ([`settling`]).
+//! (`nats kv ls configs_status`). It is kept in memory with one record a subject, and each record has an age limit of its
+//! own: an instance writes it anew at each change, and every 20 s or, where they are many, less often ([`super::announce`]).
+//! No consumer, no disk, and ages by the server's clock alone.
+//!
+//! Such slow records cannot tell who died a moment ago, and quicker ones cost the server more than all else that idle
+//! instances ask of it. So each instance also listens on a subject of its own, and a reader of a record that is not young asks
+//! the server whether anybody does ([`super::presence`]): a process that died does not.
+//!
+//! What a restart of the server forgets, the instances tell again as they reconnect. A reader can know when too little time
+//! has passed for all of them: a mark stands among the records that is forgotten with them and does not age
+//! ([`Bucket::complete_in`]), and each record says for how long its connection has stood ([`settling`]).
 
 use std::time::Duration;
 
@@ -16,41 +21,41 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until};
 
-use super::entry::attempt_id;
-use super::{
-    Bucket, BucketError, Description, Entry, Key, Operation, Pattern, Revision, StreamInfo, code, random_below,
-};
+use super::{Bucket, BucketError, Description, Entry, Key, Operation, Pattern, Revision, Roll, StreamInfo, code};
 use crate::document::Digest;
 
-/// An instance tells again what it told before, at the latest after this.
-const BEAT: Duration = Duration::from_secs(4);
+/// A record so young is of a live instance: longer than ten seconds and [`QUICK`], so that a process which was frozen for
+/// ten counts as live however often it tells, and short enough for a dead one to be gone within fifteen.
+pub(super) const FRESH: Duration = Duration::from_millis(14_250);
 
-/// A record is gone when its instance has not written it anew for this long: longer than ten seconds and a beat, so that
-/// a process which was frozen for ten counts as live, and short enough for a dead one to be gone within fifteen.
-const AGE: Duration = Duration::from_millis(14_250);
+/// An instance tells again so soon where what it told was not stored, or where nobody could ask whether it is there.
+pub(super) const QUICK: Duration = Duration::from_secs(4);
+
+/// A record stands for so long after its instance was to tell again: one that was frozen for ten seconds is listed.
+pub(super) const GRACE: Duration = FRESH.saturating_sub(QUICK);
+
+/// The longest that an instance waits until it tells again.
+pub(super) const LONGEST_BEAT: Duration = Duration::from_secs(300);
 
 /// Instances that were cut off have told again within this where nothing else is in their way: what
-/// [`super::Connection`]'s reconnects take at most, or a beat, and a moment.
+/// [`super::Connection`]'s reconnects take at most, or [`QUICK`], and a moment.
 pub(crate) const RETURN: Duration = Duration::from_secs(6);
 
-/// Instances that were there when the bucket was made have told within this: a beat, and a moment. There was nothing that
-/// could have been forgotten.
-const FIRST: Duration = BEAT.saturating_add(Duration::from_millis(500));
+/// Instances that were there when the bucket was made have told within this: [`QUICK`], and a moment. There was nothing
+/// that could have been forgotten.
+const FIRST: Duration = QUICK.saturating_add(Duration::from_millis(500));
+
+/// Who has not told again so long after the server forgot it is not live any more, no less than where it forgot nothing.
+pub(crate) const FORGOTTEN: Duration = GRACE;
 
 /// A bucket of records that was made so soon after the bucket itself was made with it, and holds all since.
 const WITH_IT: Duration = Duration::from_secs(2);
 
-/// Who has not told again so long after the server forgot it is not live any more, no less than where it forgot nothing.
-pub(crate) const FORGOTTEN: Duration = AGE.saturating_sub(BEAT);
-
 /// Longest texts that a record carries, in bytes.
-const LONGEST_REASON: usize = 1_000;
-const LONGEST_ID: usize = 512;
-const LONGEST_NAME: usize = 256;
+pub(super) const LONGEST_REASON: usize = 1_000;
+pub(super) const LONGEST_ID: usize = 512;
+pub(super) const LONGEST_NAME: usize = 256;
 
 /// Longest record that the server takes, in bytes: all of these if JSON has to escape each byte of them.
 const LONGEST: i32 = 16_384;
@@ -63,9 +68,6 @@ pub(super) const SUFFIX: &str = "_status";
 
 /// Key of the mark that was made when the bucket of records held nothing.
 const MARK: &str = "_since";
-
-/// A process that has met its twin looks for it again in each beat, until it has not seen it so often.
-const TWIN_GONE: u32 = 3;
 
 /// One process that follows keys.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -131,23 +133,26 @@ pub struct Report {
 /// What stands in the status bucket. Durations, not times: readers count back from when the server stored it, so that no
 /// two machines' clocks are compared.
 #[derive(Serialize, Deserialize)]
-struct Record {
+pub(super) struct Record {
     #[serde(flatten)]
-    instance: Instance,
-    key: String,
+    pub(super) instance: Instance,
+    pub(super) key: String,
     #[serde(flatten)]
-    report: Report,
+    pub(super) report: Report,
     /// Since the report last changed.
-    for_ms: u64,
+    pub(super) for_ms: u64,
     /// Since the process began to follow the key.
-    up_ms: u64,
+    pub(super) up_ms: u64,
     /// Since its connection was made.
-    connected_ms: u64,
+    pub(super) connected_ms: u64,
+    /// Until it tells again, at the latest.
+    #[serde(default)]
+    pub(super) beat_ms: u64,
     /// Tells two processes with one instance id apart.
-    process: String,
+    pub(super) process: String,
     /// Whether the process has met another one with its instance id.
     #[serde(default)]
-    twin: bool,
+    pub(super) twin: bool,
 }
 
 /// What an instance said last of one key, and when.
@@ -167,6 +172,10 @@ pub struct Status {
     pub up: Duration,
     /// How long its connection had stood.
     pub connected: Duration,
+    /// How long it had until it was to tell again.
+    pub beat: Duration,
+    /// Whether the server was asked, and knows a connection on which it listens.
+    pub here: bool,
     /// Tells two processes with one instance id apart.
     pub process: String,
     /// Whether it has met another process with its instance id.
@@ -209,7 +218,7 @@ pub fn token(id: &str) -> String {
 }
 
 /// The beginning of `text`, as long as it may be.
-fn clip(text: &mut String, longest: usize) {
+pub(super) fn clip(text: &mut String, longest: usize) {
     if text.len() > longest {
         let end = (0..=longest).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
         text.truncate(end);
@@ -245,6 +254,8 @@ impl Status {
             since: seen.checked_sub(jiff::SignedDuration::try_from(ago(record.for_ms)).ok()?).unwrap_or(seen),
             up: ago(record.up_ms),
             connected: ago(record.connected_ms),
+            beat: Duration::from_millis(record.beat_ms).clamp(QUICK, LONGEST_BEAT),
+            here: false,
             process: record.process,
             twin: record.twin,
         })
@@ -293,16 +304,22 @@ fn pattern(key: Option<&Key>) -> Pattern {
 
 impl Bucket {
     /// The bucket that the records stand in.
-    fn status_bucket(&self) -> Bucket {
+    pub(super) fn status_bucket(&self) -> Bucket {
         Bucket::named(self.0.connection.clone(), format!("{}{SUFFIX}", self.0.name))
     }
 
     /// What the live instances said last, of `key` or of all keys, and the time by the server's clock; in no particular
-    /// order. No instance, no bucket of records: an empty list.
+    /// order. No instance, no bucket of records: an empty list. For whoever reads more than once, [`Roll`] asks for less.
     ///
     /// # Errors
     /// [`BucketError`].
     pub async fn statuses(&self, key: Option<&Key>) -> Result<(Vec<Status>, Timestamp), BucketError> {
+        let called = Roll::new(self, key, Duration::ZERO).call().await?;
+        Ok((called.statuses, called.now))
+    }
+
+    /// The records of `key` or of all keys, whoever told them and is gone by now, and the time by the server's clock.
+    pub(super) async fn records(&self, key: Option<&Key>) -> Result<(Vec<Status>, Timestamp), BucketError> {
         let bucket = self.status_bucket();
         let mut statuses = Vec::new();
         let read = async {
@@ -316,12 +333,7 @@ impl Bucket {
             bucket.server_time().await
         };
         match read.await {
-            Ok(now) => {
-                // A bucket that somebody else made may keep them for longer.
-                let old = |status: &Status| now.duration_since(status.seen).unsigned_abs() > AGE && now > status.seen;
-                statuses.retain(|status| !old(status));
-                Ok((statuses, now))
-            }
+            Ok(now) => Ok((statuses, now)),
             Err(BucketError::Missing(_)) => Ok((Vec::new(), Timestamp::now())),
             Err(error) => Err(error),
         }
@@ -353,7 +365,7 @@ impl Bucket {
                 Err(BucketError::Missing(_)) => return Ok(FIRST),
                 Err(error) => Err(error),
             },
-            Ok(None) => bucket.mark().await,
+            Ok(None) => self.mark().await,
             Ok(Some(mark)) => {
                 let age = bucket.server_time().await?.duration_since(mark.created);
                 let age = Duration::try_from(age).unwrap_or_default();
@@ -379,7 +391,11 @@ impl Bucket {
         let mut headers = async_nats::HeaderMap::new();
         headers.insert("Nats-TTL", "never");
         headers.insert("Nats-Expected-Last-Subject-Sequence", "0");
-        self.request(self.publish_subject(MARK), Some(headers), Bytes::new()).await.map(|_| ())
+        let records = self.status_bucket();
+        records.request(records.publish_subject(MARK), Some(headers), Bytes::new()).await?;
+        // Those whose own server was not away do not know that anything was forgotten.
+        self.ask_all().await;
+        Ok(())
     }
 
     /// In which settings the bucket of records differs from one that confhot makes, one line each.
@@ -413,7 +429,7 @@ impl Bucket {
             max_bytes: -1,
             max_messages_per_subject: 1,
             max_message_size: LONGEST,
-            max_age: AGE,
+            max_age: LONGEST_BEAT + GRACE,
             discard: stream::DiscardPolicy::New,
             storage: stream::StorageType::Memory,
             num_replicas: replicas,
@@ -438,194 +454,13 @@ impl Bucket {
         loop {
             let body = serde_json::to_vec(&config).map_err(BucketError::transport)?;
             match bucket.api::<StreamInfo>(format!("STREAM.CREATE.{}", bucket.0.stream), body).await {
-                Ok(_) => return bucket.mark().await,
+                Ok(_) => return self.mark().await,
                 Err(BucketError::Refused { code: code::STREAM_NAME_IN_USE, .. }) => return Ok(()),
                 // An account that may store nothing in memory.
                 Err(BucketError::Refused { .. }) if config.storage == stream::StorageType::Memory => {
                     config.storage = stream::StorageType::File;
                 }
                 Err(error) => return Err(error),
-            }
-        }
-    }
-}
-
-/// Tells for one instance what it runs of one key, for as long as it lives. Dropped without a [`Announcer::goodbye`], it
-/// looks like a process that died.
-#[derive(Debug)]
-pub struct Announcer {
-    report: watch::Sender<(Report, Instant)>,
-    twins: mpsc::Receiver<String>,
-    subject: String,
-    bucket: Bucket,
-    task: JoinSet<()>,
-}
-
-impl Announcer {
-    /// Tells from now on, a report without a value first.
-    ///
-    /// Must be called within a tokio runtime.
-    pub fn start(bucket: &Bucket, key: &Key, mut instance: Instance) -> Announcer {
-        clip(&mut instance.id, LONGEST_ID);
-        for name in [&mut instance.service, &mut instance.host, &mut instance.version] {
-            clip(name, LONGEST_NAME);
-        }
-        let bucket = bucket.status_bucket();
-        let key_of_record = format!("{key}.{}", token(&instance.id));
-        let subject = bucket.publish_subject(&key_of_record);
-        let (report, reported) = watch::channel((Report::default(), Instant::now()));
-        let (found, twins) = mpsc::channel(1);
-        let teller = Teller {
-            bucket: bucket.clone(),
-            key: key.clone(),
-            record: Key::of_record(&key_of_record).ok(),
-            subject: subject.clone(),
-            instance,
-            reported,
-            process: attempt_id(),
-            began: Instant::now(),
-            found,
-            twin: 0,
-        };
-        let mut task = JoinSet::new();
-        task.spawn(teller.run());
-        Announcer { report, twins, subject, bucket, task }
-    }
-
-    /// Tells `report` at once, if it says anything new. Other words for the same refusal, as each attempt at what is
-    /// unavailable may find, are no change; the next beat has them.
-    pub fn tell(&self, report: Report) {
-        self.report.send_if_modified(|(told, since)| {
-            if let (Some(refused), Some(again)) = (&mut told.rejected, &report.rejected)
-                && (refused.revision, &refused.kind) == (again.revision, &again.kind)
-                && refused.reason != again.reason
-            {
-                refused.reason.clone_from(&again.reason);
-            }
-            let new = *told != report;
-            if new {
-                (*told, *since) = (report, Instant::now());
-            }
-            new
-        });
-    }
-
-    /// Waits until another process turns out to call itself the same; the text says so. Cancel-safe.
-    pub async fn twin(&mut self) -> String {
-        match self.twins.recv().await {
-            Some(text) => text,
-            None => std::future::pending().await,
-        }
-    }
-
-    /// Says that the instance stops: nobody waits for it any more. It is sent when this returns, which takes a second at
-    /// most.
-    pub async fn goodbye(mut self) {
-        // Nothing is told after it.
-        self.task.shutdown().await;
-        let connection = &self.bucket.0.connection;
-        if !connection.link.borrow().up {
-            return;
-        }
-        let mut headers = async_nats::HeaderMap::new();
-        headers.insert("KV-Operation", "DEL");
-        let said = async {
-            let _ = connection.client.publish_with_headers(self.subject.clone(), headers, Bytes::new()).await;
-            let _ = connection.client.flush().await;
-        };
-        let _ = tokio::time::timeout(Duration::from_secs(1), said).await;
-    }
-}
-
-struct Teller {
-    bucket: Bucket,
-    key: Key,
-    /// The record's own key.
-    record: Option<Key>,
-    subject: String,
-    instance: Instance,
-    reported: watch::Receiver<(Report, Instant)>,
-    process: String,
-    began: Instant,
-    found: mpsc::Sender<String>,
-    /// Beats until a twin that was met is taken for gone; 0 where none was met.
-    twin: u32,
-}
-
-impl Teller {
-    /// In these beats, and then about once a minute, an instance reads its record before it writes it: what another
-    /// process wrote there since the last beat was written by a twin.
-    const LOOK: [u32; 2] = [1, 2];
-    const LOOK_AGAIN: u32 = 16;
-
-    async fn run(mut self) {
-        let mut link = self.bucket.connection().link();
-        let mut connected = Instant::now();
-        let mut generation = 0;
-        let mut beats = 0_u32;
-        let mut due = Instant::now();
-        loop {
-            let now = link.borrow_and_update().clone();
-            if now.up && generation != now.generation {
-                (generation, connected, due) = (now.generation, Instant::now(), Instant::now());
-            }
-            // Nothing is queued for a server that is away: it would hear old news first.
-            let changed = tokio::select! {
-                biased;
-                changed = link.changed() => match changed { Ok(()) => continue, Err(_) => return },
-                changed = self.reported.changed(), if now.up => match changed { Ok(()) => true, Err(_) => return },
-                () = sleep_until(due), if now.up => false,
-            };
-            if !changed {
-                if self.twin > 0 || Self::LOOK.contains(&beats) || beats > 0 && beats.is_multiple_of(Self::LOOK_AGAIN) {
-                    self.look_for_twin().await;
-                }
-                beats = beats.saturating_add(1);
-            }
-            self.publish(connected).await;
-            due = Instant::now() + BEAT - Duration::from_millis(random_below(BEAT.as_millis() as u64 / 8));
-        }
-    }
-
-    async fn publish(&mut self, connected: Instant) {
-        let (mut report, since) = self.reported.borrow_and_update().clone();
-        if let Some(refused) = &mut report.rejected {
-            clip(&mut refused.reason, LONGEST_REASON);
-        }
-        let ms = |since: Instant| u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let record = Record {
-            instance: self.instance.clone(),
-            key: self.key.to_string(),
-            report,
-            for_ms: ms(since),
-            up_ms: ms(self.began),
-            connected_ms: ms(connected),
-            process: self.process.clone(),
-            twin: self.twin > 0,
-        };
-        // Without a reply subject the server sends no acknowledgement: the next beat makes up for a lost one.
-        if let Ok(body) = serde_json::to_vec(&record) {
-            let _ = self.bucket.0.connection.client.publish(self.subject.clone(), body.into()).await;
-        }
-    }
-
-    async fn look_for_twin(&mut self) {
-        let Some(record) = &self.record else { return };
-        // Without the right to read its own record an instance cannot know; its readers still can.
-        let Ok(entry) = self.bucket.direct_head(record).await else { return };
-        let status = entry.and_then(|entry| Status::read(record, &entry.value, entry.created));
-        match status.filter(|status| status.process != self.process) {
-            // After a goodbye, say, or a restart of the server.
-            None => self.twin = self.twin.saturating_sub(1),
-            Some(twin) => {
-                if self.twin == 0 {
-                    let Instance { id, service, .. } = &self.instance;
-                    let _ = self.found.try_send(format!(
-                        "another process, on {}, calls itself instance `{id}` of {service} too: give each one its own id, by --instance or a state directory",
-                        twin.instance.host,
-                    ));
-                }
-                self.twin = TWIN_GONE;
             }
         }
     }
@@ -644,6 +479,8 @@ mod tests {
             since: Timestamp::UNIX_EPOCH,
             up: Duration::from_secs(up),
             connected: Duration::from_secs(connected),
+            beat: QUICK,
+            here: false,
             process: String::new(),
             twin: false,
         }

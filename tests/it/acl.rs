@@ -62,7 +62,7 @@ async fn bucket(server: &Server, name: &str) -> Bucket {
 }
 
 /// Subjects to publish to, and the first letters of the users who may (`1` is service1).
-const PUBLISH: [(&str, &str); 68] = [
+const PUBLISH: [(&str, &str); 75] = [
     // Documents.
     ("$KV.configs.service1", "lo"),
     ("$KV.configs.other", "lo"),
@@ -75,6 +75,14 @@ const PUBLISH: [(&str, &str); 68] = [
     ("$KV.configs_status.service1", ""),
     ("$KV.configs_status.other.a", ""),
     ("$KV.configs_status._since", "lo"),
+    // Whether it is there, that it has come, and that all are to tell again.
+    ("confhot.here.configs.probe.a.service1", "lois"),
+    ("confhot.here.configs.probe.a.other", "lois"),
+    ("confhot.here.configs.hello.a.service1", "1"),
+    ("confhot.here.configs.hello.a.service1.sub", ""),
+    ("confhot.here.configs.hello.a.other", ""),
+    ("confhot.here.configs", "lo"),
+    ("confhot.here.configs2.probe.a.service1", ""),
     // What the stream tells.
     ("confhot.live.configs.service1", ""),
     ("confhot.live.configs.other", ""),
@@ -85,7 +93,7 @@ const PUBLISH: [(&str, &str); 68] = [
     ("$JS.API.DIRECT.GET.KV_configs.$KV.configs.other", ""),
     ("$JS.API.DIRECT.GET.KV_configs.$KV.configs._schema.other", ""),
     ("$JS.API.DIRECT.GET.KV_configs.$KV.configs.service1.sub", ""),
-    ("$JS.API.DIRECT.GET.KV_configs_status.$KV.configs_status.service1.a", "1"),
+    ("$JS.API.DIRECT.GET.KV_configs_status.$KV.configs_status.service1.a", ""),
     ("$JS.API.DIRECT.GET.KV_configs_status.$KV.configs_status.other.a", ""),
     // Any value.
     ("$JS.API.DIRECT.GET.KV_configs", "loi"),
@@ -142,7 +150,7 @@ const PUBLISH: [(&str, &str); 68] = [
 ];
 
 /// Subjects to subscribe.
-const SUBSCRIBE: [(&str, &str); 28] = [
+const SUBSCRIBE: [(&str, &str); 36] = [
     (">", ""),
     ("_INBOX.>", ""),
     ("_INBOX.x", ""),
@@ -163,6 +171,8 @@ const SUBSCRIBE: [(&str, &str); 28] = [
     // What it stored.
     ("confhot.live.configs.service1", "loi1"),
     ("confhot.live.configs.other", "loi"),
+    ("confhot.live.configs._schema.service1", "loi1"),
+    ("confhot.live.configs._schema.other", "loi"),
     ("confhot.live.configs.>", "loi"),
     ("confhot.live.configs2.service1", ""),
     ("confhot.live.>", ""),
@@ -170,6 +180,13 @@ const SUBSCRIBE: [(&str, &str); 28] = [
     ("$KV.configs_status.>", "lois"),
     ("$KV.configs_status.other.*", "lois"),
     ("$KV.secrets_status.>", ""),
+    // Where an instance is asked for.
+    ("confhot.here.configs", "1"),
+    ("confhot.here.configs.*.a.service1", "1"),
+    ("confhot.here.configs.*.a.service1.sub", ""),
+    ("confhot.here.configs.*.a.other", ""),
+    ("confhot.here.configs.>", ""),
+    ("confhot.here.>", ""),
     // Events.
     ("$JS.EVENT.ADVISORY.STREAM.DELETED.KV_configs", "loi"),
     ("$JS.EVENT.ADVISORY.STREAM.DELETED.KV_secrets", ""),
@@ -239,7 +256,7 @@ impl Recorder {
         let client = ConnectOptions::with_user_and_password("admin".into(), "admin".into());
         let client = client.connect(server.url()).await.unwrap();
         let heard = Arc::new(Mutex::new(BTreeSet::new()));
-        for subject in ["$JS.API.>", "$KV.>"] {
+        for subject in ["$JS.API.>", "$KV.>", "confhot.here.configs", "confhot.here.configs.hello.>"] {
             let mut messages = client.subscribe(subject).await.unwrap();
             let heard = heard.clone();
             tokio::spawn(async move {
@@ -261,7 +278,9 @@ impl Recorder {
             heard.iter().any(|(reply, subject)| (reply.is_empty() || *reply == inbox) && matches(pattern, subject))
         };
         let patterns = as_json(args)["publish"].as_array().unwrap().clone();
-        patterns.iter().map(|pattern| pattern.as_str().unwrap().to_owned()).filter(|pattern| !used(pattern)).collect()
+        let patterns = patterns.iter().map(|pattern| pattern.as_str().unwrap().to_owned());
+        // Whoever hears a probe has answered it.
+        patterns.filter(|pattern| !pattern.contains(".probe.") && !used(pattern)).collect()
     }
 }
 
@@ -378,6 +397,16 @@ async fn each_role_does_its_job_before_and_after_the_server_is_killed_and_uses_a
     server.restart();
     serving.event("connected");
     operator.ok(&["put", "service1", "--wait", "20s"], "port = 9\n");
+    // Where its record is not young any more, the instance is asked for.
+    let age = || {
+        let line: Value = serde_json::from_str(&status.ok(&["status", "--format", "json"], "")).unwrap();
+        let seen: jiff::Timestamp = line["seen"].as_str().unwrap().parse().unwrap();
+        jiff::Timestamp::now().duration_since(seen)
+    };
+    eventually("its record is old", 2 * DEADLINE, || (age() > jiff::SignedDuration::from_secs(15)).then_some(()));
+    for seer in [&status, &inspector, &operator, &loader] {
+        assert!(seer.ok(&["status"], "").contains("applied"));
+    }
     for daemon in [&loading, &serving, &watching] {
         assert!(!daemon.stderr().contains("denies"), "{}", daemon.stderr());
     }

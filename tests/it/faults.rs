@@ -42,15 +42,15 @@ impl Random {
 }
 
 /// The way from one instance to the server, which can be cut.
-struct Way {
-    url: String,
+pub(crate) struct Way {
+    pub(crate) url: String,
     /// Whether it is open.
-    open: watch::Sender<bool>,
+    pub(crate) open: watch::Sender<bool>,
     _task: JoinSet<()>,
 }
 
 impl Way {
-    async fn to(server: u16) -> Way {
+    pub(crate) async fn to(server: u16) -> Way {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("nats://{}", listener.local_addr().unwrap());
         let (open, is_open) = watch::channel(true);

@@ -23,6 +23,7 @@ mod kv;
 mod live;
 mod loader;
 mod point_in_time;
+mod presence;
 mod publishing;
 mod rollback;
 mod schemas;

@@ -1,0 +1,99 @@
+//! Who is there, told by the server: records are slow, and whoever died is gone all the same.
+
+use std::time::{Duration, Instant};
+
+use confhot::kv::{Bucket, Settings};
+use futures_util::future::join_all;
+
+use crate::faults::Way;
+use crate::feed::{connect, key, put};
+use crate::status::{as_user, document, following, fresh_on, ids, locked_down, rights, run, wait_applied, wait_status};
+use crate::support::{self, Cluster, DEADLINE, Server, VERSIONS};
+
+/// An instance at `url` is listed when its record is not young any more, by whoever asks at `bucket`, and gone as soon as it
+/// is dead.
+async fn is_listed_and_gone(bucket: &Bucket, url: &str) {
+    let (own, k) = (connect(url).await.bucket(bucket.name()).unwrap(), key("service1"));
+    let live = following(&own, &k, "dies").start();
+    let stays = following(&connect(url).await.bucket(bucket.name()).unwrap(), &k, "stays").start();
+    let old = wait_status(bucket, &k, "dies", |status| status.here).await;
+    assert!(old.beat > Duration::from_secs(15), "{old:?}");
+    assert_eq!(ids(bucket, &k).await, ["dies", "stays"]);
+
+    drop((live, own));
+    let died = Instant::now();
+    while ids(bucket, &k).await.contains(&"dies".to_owned()) {
+        assert!(died.elapsed() < Duration::from_secs(15), "it is still there");
+    }
+    assert_eq!(ids(bucket, &k).await, ["stays"]);
+    drop(stays);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_with_an_old_record_is_there_until_it_dies_on_every_server() {
+    let on = VERSIONS.map(async |version| {
+        let url = support::shared(version).url();
+        let bucket = connect(&url).await.bucket(&support::bucket()).unwrap();
+        bucket.ensure(&Settings::default()).await.unwrap();
+        is_listed_and_gone(&bucket, &url).await;
+    });
+    join_all(on).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_a_cluster_any_server_knows_who_is_there() {
+    let mut cluster = Cluster::three();
+    let (here, there) = (cluster.server(0).url(), cluster.server(1).url());
+    let bucket = connect(&here).await.bucket("configs").unwrap();
+    let until = Instant::now() + 2 * DEADLINE;
+    // The metadata leader takes a stream with three replicas once it has heard of three servers.
+    while let Err(error) = bucket.ensure(&Settings { replicas: 3 }).await {
+        assert!(Instant::now() < until, "{error}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    is_listed_and_gone(&bucket, &there).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_may_not_listen_where_it_is_asked_for_tells_often() {
+    let (publish, mut subscribe) = rights("configs", "service1", "a");
+    subscribe.retain(|subject| !subject.starts_with("confhot.here"));
+    let server = locked_down(&publish, &subscribe);
+    let admin = as_user(&server, "admin", "a").await.bucket("configs").unwrap();
+    admin.ensure(&Settings::default()).await.unwrap();
+    let own = as_user(&server, "svc", "s").await.bucket("configs").unwrap();
+    let _live = following(&own, &key("service1"), "a").start();
+
+    let first = wait_status(&admin, &key("service1"), "a", |status| status.beat < Duration::from_secs(5)).await;
+    wait_status(&admin, &key("service1"), "a", |status| status.seen > first.seen).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_is_cut_off_for_a_moment_is_waited_for_however_old_its_record_is() {
+    let server = Server::start();
+    let (bucket, k) = (fresh_on(&server).await, key("service1"));
+    let way = Way::to(server.port()).await;
+    let at = async |url: &str| connect(url).await.bucket(bucket.name()).unwrap();
+    let _steady = following(&at(&server.url()).await, &k, "steady").start();
+    let _blips = following(&at(&way.url).await, &k, "blips").start();
+    let first = put(&bucket, &k, "n = 0").await;
+    for id in ["steady", "blips"] {
+        wait_applied(&bucket, &k, id, first).await;
+    }
+    wait_status(&bucket, &k, "blips", |status| status.here).await;
+
+    way.open.send_replace(false);
+    let cut = Instant::now();
+    while ids(&bucket, &k).await.contains(&"blips".to_owned()) {
+        assert!(cut.elapsed() < Duration::from_secs(15), "it is still there");
+    }
+    let open = way.open.clone();
+    tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        open.send_replace(true);
+    });
+    let file = document("n = 1\ninvalid_for = ['blips']\n");
+    let (code, lines, stderr) = run(&bucket, &["put", "service1", &file, "--wait", "20s"]);
+
+    assert_eq!((code, &lines[0]["rejected"][0]["instance"]), (1, &"blips".into()), "{lines:?} {stderr}");
+}
