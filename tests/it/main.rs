@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod acl;
+mod clients;
 mod compose;
 mod concept;
 mod database;
@@ -22,6 +23,7 @@ mod journal;
 mod kv;
 mod live;
 mod loader;
+mod outside;
 mod point_in_time;
 mod presence;
 mod publishing;

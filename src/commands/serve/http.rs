@@ -1,7 +1,9 @@
 //! The sample service's HTTP side.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use axum::extract::{Path, Request, State};
@@ -12,8 +14,12 @@ use axum::routing::get;
 use axum::{Json, Router};
 use confhot::kv::{Key, Revision};
 use confhot::live::{Reader, Serving};
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -66,15 +72,64 @@ pub(super) async fn serve(listener: TcpListener, page: Page, shutdown: Cancellat
         .route("/metrics", get(metrics))
         .layer(middleware::from_fn_with_state(page.clone(), in_time))
         .with_state(page);
-    let stopped = shutdown.clone();
-    let server = axum::serve(listener, router).with_graceful_shutdown(async move { stopped.cancelled().await });
-    tokio::select! {
-        served = server.into_future() => served.context("the HTTP server ended"),
-        () = async { shutdown.cancelled().await; tokio::time::sleep(DRAIN).await } => {
-            tracing::warn!("requests that did not end within {DRAIN:?} were abandoned");
-            Ok(())
+    let mut connections = JoinSet::new();
+    let mut oldest = VecDeque::new();
+    loop {
+        let accepted = tokio::select! {
+            () = shutdown.cancelled() => break,
+            Some(_) = connections.join_next() => continue,
+            accepted = listener.accept() => accepted,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                // Of one connection that is gone again, or that no file is left: that does not get better at once.
+                tracing::debug!(%error, "no connection");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        oldest.retain(|connection: &AbortHandle| !connection.is_finished());
+        if oldest.len() >= CONNECTIONS
+            && let Some(connection) = oldest.pop_front()
+        {
+            connection.abort();
         }
+        oldest.push_back(connections.spawn(answer(stream, router.clone(), shutdown.clone())));
     }
+    drop(listener);
+    let drained = async { while connections.join_next().await.is_some() {} };
+    if timeout(DRAIN, drained).await.is_err() {
+        tracing::warn!("requests that did not end within {DRAIN:?} were abandoned");
+    }
+    Ok(())
+}
+
+/// Connections at a time. One more takes the place of the oldest: who is slow, or only sits there, keeps nobody out.
+const CONNECTIONS: usize = 64;
+
+/// How long a request's head may take to come, and a connection may wait for the next one.
+const SLOW: Duration = Duration::from_secs(10);
+
+/// How long a connection is kept, whatever comes: one that does not read its answers is let go then.
+const KEPT: Duration = Duration::from_secs(60);
+
+/// The most that is kept of a request's head.
+const HEAD: usize = 16 << 10;
+
+/// Answers the requests of one connection.
+async fn answer(stream: TcpStream, router: Router, shutdown: CancellationToken) {
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(SLOW).max_buf_size(HEAD);
+    let connection = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let mut connection = std::pin::pin!(connection);
+    tokio::select! {
+        _ = connection.as_mut() => return,
+        () = tokio::time::sleep(KEPT) => {}
+        () = shutdown.cancelled() => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    let _ = timeout(KEPT, connection).await;
 }
 
 /// Ends a request after `server.request_timeout`, and logs it.
