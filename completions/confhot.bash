@@ -536,7 +536,7 @@ _confhot() {
             return 0
             ;;
         confhot__subcmd__dev)
-            opts="-q -v -h --dir --nats-server --data-dir --services --server --context --creds --nkey --user --password-file --token-file --tls-ca --tls-cert --tls-key --tls-first --js-domain --inbox-prefix --bucket --timeout --format --color --quiet --verbose --log-format --help"
+            opts="-q -v -h --dir --nats-server --data-dir --follow-outside --services --server --context --creds --nkey --user --password-file --token-file --tls-ca --tls-cert --tls-key --tls-first --js-domain --inbox-prefix --bucket --timeout --format --color --quiet --verbose --log-format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1260,7 +1260,7 @@ _confhot() {
             return 0
             ;;
         confhot__subcmd__loader)
-            opts="-q -v -h --dir --once --dry-run --prune --yes --enforce --poll --replicas --allow-empty --force --validate-with --validate-timeout --sign --trust --wait --instances --rollback-on-reject --server --context --creds --nkey --user --password-file --token-file --tls-ca --tls-cert --tls-key --tls-first --js-domain --inbox-prefix --bucket --timeout --format --color --quiet --verbose --log-format --help"
+            opts="-q -v -h --dir --once --dry-run --prune --yes --enforce --poll --replicas --allow-empty --follow-outside --force --validate-with --validate-timeout --sign --trust --wait --instances --rollback-on-reject --server --context --creds --nkey --user --password-file --token-file --tls-ca --tls-cert --tls-key --tls-first --js-domain --inbox-prefix --bucket --timeout --format --color --quiet --verbose --log-format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -2314,7 +2314,7 @@ _confhot() {
             return 0
             ;;
         confhot__subcmd__validate)
-            opts="-q -v -h --validate-with --validate-timeout --server --context --creds --nkey --user --password-file --token-file --tls-ca --tls-cert --tls-key --tls-first --js-domain --inbox-prefix --bucket --timeout --format --color --quiet --verbose --log-format --help"
+            opts="-q -v -h --follow-outside --validate-with --validate-timeout --server --context --creds --nkey --user --password-file --token-file --tls-ca --tls-cert --tls-key --tls-first --js-domain --inbox-prefix --bucket --timeout --format --color --quiet --verbose --log-format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -96,6 +96,7 @@ always\t''
 never\t''"
 complete -c confhot -n "__fish_confhot_using_subcommand dev" -l log-format -d 'How the log on stderr is written' -r -f -a "text\t''
 json\t''"
+complete -c confhot -n "__fish_confhot_using_subcommand dev" -l follow-outside -d 'Read what symlinks lead to outside of DIR too'
 complete -c confhot -n "__fish_confhot_using_subcommand dev" -l tls-first -d 'Speak TLS before the server greets, as a server with `handshake_first` wants it'
 complete -c confhot -n "__fish_confhot_using_subcommand dev" -s q -l quiet -d 'Say errors only'
 complete -c confhot -n "__fish_confhot_using_subcommand dev" -s v -l verbose -d 'Say more; twice for all that the libraries log'
@@ -136,6 +137,7 @@ complete -c confhot -n "__fish_confhot_using_subcommand loader" -l prune -d 'Del
 complete -c confhot -n "__fish_confhot_using_subcommand loader" -l yes -d 'Prune more than a fifth of the keys at once'
 complete -c confhot -n "__fish_confhot_using_subcommand loader" -l enforce -d 'Put the directory\'s content over what others wrote to its keys'
 complete -c confhot -n "__fish_confhot_using_subcommand loader" -l allow-empty -d 'Take an empty file for an empty document, and with --prune an empty directory for a wish'
+complete -c confhot -n "__fish_confhot_using_subcommand loader" -l follow-outside -d 'Read what symlinks lead to outside of DIR too'
 complete -c confhot -n "__fish_confhot_using_subcommand loader" -l force -d 'Past a guard: publish a document that lost all its keys, or that grew tenfold and past 64 KiB'
 complete -c confhot -n "__fish_confhot_using_subcommand loader" -l rollback-on-reject -d 'With --wait: where an instance rejects it, take back all that was published in this run'
 complete -c confhot -n "__fish_confhot_using_subcommand loader" -l tls-first -d 'Speak TLS before the server greets, as a server with `handshake_first` wants it'
@@ -510,6 +512,7 @@ always\t''
 never\t''"
 complete -c confhot -n "__fish_confhot_using_subcommand validate" -l log-format -d 'How the log on stderr is written' -r -f -a "text\t''
 json\t''"
+complete -c confhot -n "__fish_confhot_using_subcommand validate" -l follow-outside -d 'Read what symlinks lead to outside of a directory too, as the loader does with this flag'
 complete -c confhot -n "__fish_confhot_using_subcommand validate" -l tls-first -d 'Speak TLS before the server greets, as a server with `handshake_first` wants it'
 complete -c confhot -n "__fish_confhot_using_subcommand validate" -s q -l quiet -d 'Say errors only'
 complete -c confhot -n "__fish_confhot_using_subcommand validate" -s v -l verbose -d 'Say more; twice for all that the libraries log'

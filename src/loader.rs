@@ -52,6 +52,8 @@ pub struct Options {
     pub enforce: bool,
     /// Take an empty file for an empty document, and an empty directory for one that lost all its files.
     pub allow_empty: bool,
+    /// Read what symlinks lead to outside of the directory too.
+    pub follow_outside: bool,
     /// Publish what looks like an accident too ([`guard`]).
     pub force: bool,
     /// The operator's own say before a document is published.
@@ -76,6 +78,7 @@ impl Options {
             prune_any: false,
             enforce: false,
             allow_empty: false,
+            follow_outside: false,
             force: false,
             check: None,
             dry_run: false,
@@ -333,6 +336,7 @@ impl Loader {
                 wanted: is_wanted,
                 hold_while: checkout.as_ref().map(|checkout| checkout.index_lock()),
                 ahead: Some(ahead.work(options.allow_empty)),
+                outside: options.follow_outside,
             },
         )?;
         if let Some(checkout) = &checkout

@@ -61,6 +61,8 @@ pub struct Options {
     pub hold_while: Option<PathBuf>,
     /// What can be done with a save before it is told.
     pub ahead: Option<Ahead>,
+    /// Whether symlinks may lead out of the directory. Where not, what is there is not read.
+    pub outside: bool,
 }
 
 /// What is done with a finished save ahead of the batch that tells of it, on the thread that takes the kernel's events:
@@ -85,9 +87,9 @@ impl fmt::Debug for Ahead {
 }
 
 impl Options {
-    /// Sweeps every 30 s, holds nothing, and does nothing ahead.
+    /// Sweeps every 30 s, holds nothing, does nothing ahead, and stays in the directory.
     pub fn new(wanted: fn(&str) -> bool) -> Self {
-        Options { poll: Duration::from_secs(30), wanted, hold_while: None, ahead: None }
+        Options { poll: Duration::from_secs(30), wanted, hold_while: None, ahead: None, outside: false }
     }
 }
 
@@ -209,7 +211,7 @@ impl Source {
         let unreadable = |source| SourceError::Unreadable { path: dir.to_owned(), source };
         let root = std::path::absolute(dir).map_err(unreadable)?;
         std::fs::read_dir(&root).map_err(unreadable)?;
-        let mut tree = Tree::new(root, options.wanted, options.ahead);
+        let mut tree = Tree::new(root, options.wanted, options.outside, options.ahead);
         tree.look(Path::new(""), Told::now(How::Initial, Cause::Event), None);
         let locked = options.hold_while.is_some_and(|path| tree.pin_lock(&path)) && tree.events.locked();
         Ok(Source {
@@ -230,6 +232,11 @@ impl Source {
     /// Whether all of the directory could be listed. Where not, a document that is missing may only be out of sight.
     pub fn complete(&self) -> bool {
         self.tree.troubles.complete()
+    }
+
+    /// What cannot be seen, as far as that was not told yet.
+    pub fn troubles(&mut self) -> Vec<Trouble> {
+        self.tree.troubles.news().0
     }
 
     /// Reads one of [`Source::paths`] now. `None` if it is not there, or is being written: then [`Source::next`] tells

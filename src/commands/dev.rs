@@ -45,6 +45,9 @@ pub(crate) struct Args {
     /// Where the server keeps its data [default: a directory of its own for each DIR, below XDG_STATE_HOME]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
+    /// Read what symlinks lead to outside of DIR too
+    #[arg(long)]
+    follow_outside: bool,
     /// The most sample services to run
     #[arg(long, value_name = "N", default_value_t = 32)]
     services: usize,
@@ -90,6 +93,7 @@ pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome
     let bucket = Connection::open(&to).await?.bucket(&session.global.target(&session.environment)?.bucket)?;
     let mut link = bucket.connection().link();
     let mut options = Options::new(&args.dir);
+    options.follow_outside = args.follow_outside;
     options.author.clone_from(&session.environment.login);
     options.host.clone_from(&session.environment.host);
     let (found_key, mut keys) = mpsc::unbounded_channel();

@@ -76,6 +76,9 @@ pub(crate) struct Args {
     /// Take an empty file for an empty document, and with --prune an empty directory for a wish
     #[arg(long)]
     allow_empty: bool,
+    /// Read what symlinks lead to outside of DIR too
+    #[arg(long)]
+    follow_outside: bool,
     /// Past a guard: publish a document that lost all its keys, or that grew tenfold and past 64 KiB
     #[arg(long)]
     force: bool,
@@ -103,6 +106,7 @@ pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome
     options.prune_any = args.yes;
     options.enforce = args.enforce;
     options.allow_empty = args.allow_empty;
+    options.follow_outside = args.follow_outside;
     options.force = args.force;
     options.check = args.validate.check()?.map(|check| {
         let dir = args.dir.clone();

@@ -41,6 +41,9 @@ pub(crate) struct Args {
     /// Files and directories
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
+    /// Read what symlinks lead to outside of a directory too, as the loader does with this flag
+    #[arg(long)]
+    follow_outside: bool,
     #[command(flatten)]
     validate: ValidateWith,
 }
@@ -83,7 +86,7 @@ impl From<ParseError> for Problem {
 }
 
 pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome> {
-    let (files, unreadable) = check(&args.paths, args.validate.check()?.as_ref()).await;
+    let (files, unreadable) = check(&args.paths, args.follow_outside, args.validate.check()?.as_ref()).await;
     let checked = files.len() + unreadable.iter().filter(|(.., found)| *found).count();
     let mut invalid = 0;
     for (file, _) in &files {
@@ -119,12 +122,13 @@ pub(super) fn cannot_read((path, error, _): Unreadable) -> anyhow::Error {
 /// name, its syntax, the schema that lies with it, the operator's own check.
 pub(super) async fn check(
     paths: &[PathBuf],
+    outside: bool,
     check: Option<&Check>,
 ) -> (Vec<(File, Option<Document>)>, Vec<Unreadable>) {
     let mut files = Vec::new();
     let mut missed = Vec::new();
     for path in paths {
-        search(path, &mut files, &mut missed);
+        search(path, outside, &mut files, &mut missed);
     }
     let mut unreadable: Vec<_> = missed.into_iter().map(|(path, error)| (path, error, false)).collect();
     claim(&mut files);
@@ -216,7 +220,7 @@ pub(super) fn documents(dir: &Path) -> Vec<(PathBuf, Format)> {
 /// As [`documents`], and what could not be looked at.
 pub(super) fn found(dir: &Path) -> (Vec<(PathBuf, Format)>, Vec<Missed>) {
     let (mut files, mut unreadable) = (Vec::new(), Vec::new());
-    search(dir, &mut files, &mut unreadable);
+    search(dir, false, &mut files, &mut unreadable);
     let document = |path: PathBuf| match Role::of(&path.file_name()?.to_string_lossy()) {
         Role::Document(format) => Some((path, format)),
         Role::Schema | Role::Ignored => None,
@@ -224,10 +228,11 @@ pub(super) fn found(dir: &Path) -> (Vec<(PathBuf, Format)>, Vec<Missed>) {
     (files.into_iter().filter_map(|file| document(file.path)).collect(), unreadable)
 }
 
-/// Finds the documents at `path`, in the order of their names.
-fn search(path: &Path, files: &mut Vec<File>, unreadable: &mut Vec<(PathBuf, io::Error)>) {
+/// Finds the documents at `path`, in the order of their names; with `outside` also where symlinks lead out of it.
+fn search(path: &Path, outside: bool, files: &mut Vec<File>, unreadable: &mut Vec<(PathBuf, io::Error)>) {
+    let within = if outside { None } else { fs::canonicalize(path).ok() };
     match fs::metadata(path) {
-        Ok(found) if found.is_dir() => descend(path, path, &mut Vec::new(), files, unreadable),
+        Ok(found) if found.is_dir() => descend(path, path, within.as_deref(), &mut Vec::new(), files, unreadable),
         Ok(_) => named(path, files),
         Err(error) => unreadable.push((path.to_owned(), error)),
     }
@@ -237,6 +242,7 @@ fn search(path: &Path, files: &mut Vec<File>, unreadable: &mut Vec<(PathBuf, io:
 fn descend(
     root: &Path,
     dir: &Path,
+    within: Option<&Path>,
     above: &mut Vec<PathBuf>,
     files: &mut Vec<File>,
     unreadable: &mut Vec<(PathBuf, io::Error)>,
@@ -258,7 +264,12 @@ fn descend(
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let role = Role::of(&name);
         match fs::metadata(&path) {
-            Ok(found) if found.is_dir() && !name.starts_with('.') => descend(root, &path, above, files, unreadable),
+            Ok(found) if found.is_dir() && name.starts_with('.') => {}
+            Ok(found) if (found.is_dir() || role != Role::Ignored) && leads_out(&path, within) => {
+                let reason = "it leads out of the directory: --follow-outside follows such links";
+                unreadable.push((path, io::Error::new(io::ErrorKind::PermissionDenied, reason)));
+            }
+            Ok(found) if found.is_dir() => descend(root, &path, within, above, files, unreadable),
             Ok(found) if found.is_file() => files.extend(format(role).map(|format| document(root, path, format))),
             // What is no document may be a symlink to nowhere: editors lock files so.
             Err(error) if role != Role::Ignored => unreadable.push((path, error)),
@@ -266,6 +277,11 @@ fn descend(
         }
     }
     above.pop();
+}
+
+fn leads_out(path: &Path, within: Option<&Path>) -> bool {
+    let within = within.filter(|_| path.is_symlink());
+    within.is_some_and(|within| !fs::canonicalize(path).is_ok_and(|to| to.starts_with(within)))
 }
 
 fn document(root: &Path, path: PathBuf, format: Format) -> File {

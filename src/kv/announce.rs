@@ -21,10 +21,10 @@ use super::status::{
 use super::{ApiError, Bucket, BucketError, Key, code, random_below};
 
 /// An instance tells again what it told before, at the latest after this; where they are many, less often.
-const BEAT: Duration = Duration::from_secs(20);
+const BEAT: Duration = Duration::from_secs(30);
 
 /// All instances of a bucket together tell so often in a second, on the mean, while nothing changes.
-const RATE: f64 = 40.0;
+const RATE: f64 = 30.0;
 
 /// Where all were asked to tell again, each does within this.
 const SPREAD: Duration = Duration::from_secs(2);
@@ -362,12 +362,12 @@ mod tests {
 
         // What one of them sees told between two of its own.
         assert_eq!(next_beat(BEAT, 1, BEAT), BEAT);
-        assert_eq!(next_beat(BEAT, 800, BEAT), BEAT);
-        assert_eq!(next_beat(BEAT, 1_000, BEAT), seconds(25));
-        assert_eq!(next_beat(BEAT, 10_000, BEAT), seconds(250));
+        assert_eq!(next_beat(BEAT, 900, BEAT), BEAT);
+        assert_eq!(next_beat(BEAT, 1_500, BEAT), seconds(50));
+        assert_eq!(next_beat(BEAT, 7_500, BEAT), seconds(250));
         assert_eq!(next_beat(BEAT, 1_000_000, BEAT), LONGEST_BEAT);
         // It holds once it is reached, and comes back when they are fewer.
-        assert_eq!(next_beat(seconds(250), 10_000, seconds(250)), seconds(250));
+        assert_eq!(next_beat(seconds(250), 7_500, seconds(250)), seconds(250));
         assert_eq!(next_beat(seconds(250), 100, seconds(250)), BEAT);
         assert_eq!(next_beat(BEAT, 5, Duration::ZERO), seconds(300));
     }

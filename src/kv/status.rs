@@ -2,7 +2,7 @@
 //!
 //! The records are in a bucket of their own, `<bucket>_status`, under `<key>.<instance>`, so that any client reads them
 //! (`nats kv ls configs_status`). It is kept in memory with one record a subject, and each record has an age limit of its
-//! own: an instance writes it anew at each change, and every 20 s or, where they are many, less often ([`super::announce`]).
+//! own: an instance writes it anew at each change, and every 30 s or, where they are many, less often ([`super::announce`]).
 //! No consumer, no disk, and ages by the server's clock alone.
 //!
 //! Such slow records cannot tell who died a moment ago, and quicker ones cost the server more than all else that idle

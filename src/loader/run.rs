@@ -31,6 +31,9 @@ impl Loader {
         } else {
             self.ensure().await?;
         }
+        for trouble in self.source.troubles() {
+            self.tell(Event::Trouble(trouble.to_string()));
+        }
         self.sync(None).await?;
         // A file that was being written, or is away, is dealt with when the source has told how that ends.
         let until = Instant::now() + Self::PATIENCE;

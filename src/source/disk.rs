@@ -181,6 +181,8 @@ pub(super) enum Visit<'a> {
     Unlisted { rel: &'a Path, error: io::Error },
     /// A symlink to a directory that contains it.
     Cycle { rel: &'a Path },
+    /// A symlink to a directory elsewhere, which is not followed.
+    Outside { rel: &'a Path, to: &'a Path },
 }
 
 /// The directories on the way to one, to know a cycle by.
@@ -190,13 +192,15 @@ struct Above {
 }
 
 /// Lists everything at and under the directory `rel`, parents first. Symlinks to directories are followed, unless they
-/// lead to a directory that contains them. A directory that vanishes meanwhile is passed over.
+/// lead to a directory that contains them, or out of the directory `within`. A directory that vanishes meanwhile is passed
+/// over.
 ///
 /// `above` are the real paths of the directories on the way to `rel`.
 pub(super) fn walk(
     rel: &Path,
     real: &Path,
     above: impl IntoIterator<Item = PathBuf>,
+    within: Option<&Path>,
     wanted: fn(&str) -> bool,
     visit: &mut dyn FnMut(Visit<'_>) -> ControlFlow<()>,
 ) -> ControlFlow<()> {
@@ -246,6 +250,8 @@ pub(super) fn walk(
                     let mut chain = std::iter::successors(Some(&here), |above| above.up.as_ref());
                     if chain.any(|above| above.real.starts_with(&to)) {
                         visit(Visit::Cycle { rel: &rel })?;
+                    } else if within.is_some_and(|within| !to.starts_with(within)) {
+                        visit(Visit::Outside { rel: &rel, to: &to })?;
                     } else {
                         todo.push((rel, to, Some(Rc::clone(&here))));
                     }
@@ -272,14 +278,9 @@ pub(super) enum Read {
     Torn,
 }
 
-/// Reads a whole file, and makes sure by its fingerprint that it was one file.
-pub(super) fn read(path: &Path) -> Read {
-    read_up_to(path, LARGEST as usize)
-}
-
-/// The same, for a file of at most `most` bytes; a larger one is unreadable.
-pub(super) fn read_up_to(path: &Path, most: usize) -> Read {
-    let most = most as u64;
+/// Reads a whole file of at most `most` bytes, if it is in the directory `within`, wherever symlinks lead, and makes sure by
+/// its fingerprint that it was one file.
+pub(super) fn read(path: &Path, within: Option<&Path>, most: u64) -> Read {
     let unreadable = |error: io::Error, print| match is_absent(&error) {
         true => Read::Absent(error),
         false => Read::Unreadable(error, print),
@@ -293,6 +294,17 @@ pub(super) fn read_up_to(path: &Path, most: usize) -> Read {
         Err(error) => return unreadable(error, None),
     };
     let before = Fingerprint::of(&about);
+    if let Some(within) = within {
+        // Of what was opened: the path may lead elsewhere by now.
+        match opened(&file, path) {
+            Ok(at) if at.starts_with(within) => {}
+            Ok(at) => {
+                let reason = format!("it leads out of the directory, to {}: {FOLLOW}", at.display());
+                return Read::Unreadable(io::Error::new(io::ErrorKind::PermissionDenied, reason), Some(before));
+            }
+            Err(error) => return unreadable(error, Some(before)),
+        }
+    }
     if !about.is_file() {
         return Read::Unreadable(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"), Some(before));
     }
@@ -310,6 +322,21 @@ pub(super) fn read_up_to(path: &Path, most: usize) -> Read {
         Ok(_) => Read::Torn,
         Err(error) => unreadable(error, Some(before)),
     }
+}
+
+/// What to do about a symlink that leads out of the directory.
+pub(super) const FOLLOW: &str = "--follow-outside follows such links";
+
+/// The real path of a file that was opened at `path`.
+#[cfg(target_os = "linux")]
+fn opened(file: &File, path: &Path) -> io::Result<PathBuf> {
+    use std::os::fd::AsRawFd as _;
+    fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).or_else(|_| path.canonicalize())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn opened(_: &File, path: &Path) -> io::Result<PathBuf> {
+    path.canonicalize()
 }
 
 fn open(path: &Path) -> io::Result<File> {

@@ -99,7 +99,7 @@ struct Queue {
 }
 
 /// The largest file that is read ahead: other events wait that long.
-const SMALL: usize = 64 << 10;
+const SMALL: u64 = 64 << 10;
 
 /// What a finished save held when its event was taken.
 #[derive(Debug)]
@@ -337,7 +337,8 @@ impl Shared {
         drop(queue);
         self.wake.notify_one();
         let Some(real) = alone else { return };
-        let Read::Bytes(bytes, print) = disk::read_up_to(&real, SMALL) else { return };
+        // Where it is a symlink, only the one who asks for it knows how far that may lead.
+        let Read::Bytes(bytes, print) = disk::read(&real, Some(&real), SMALL) else { return };
         *early = Some(Early { bytes: bytes.clone(), print, real });
         let real = early.as_ref().map(|early| early.real.clone());
         drop(early);

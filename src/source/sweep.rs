@@ -40,13 +40,14 @@ pub(super) struct Sweep {
 }
 
 impl Sweep {
-    /// Starts to list `real`, the directory that `root` leads to.
-    pub(super) fn start(root: &Path, real: &Path, wanted: fn(&str) -> bool) -> Self {
+    /// Starts to list `real`, the directory that `root` leads to, and with `outside` also what is elsewhere.
+    pub(super) fn start(root: &Path, real: &Path, outside: bool, wanted: fn(&str) -> bool) -> Self {
         let (sender, portions) = mpsc::channel(2);
         let (root, real) = (root.to_owned(), real.to_owned());
         tokio::task::spawn_blocking(move || {
             let mut portion = Vec::with_capacity(PORTION);
-            let full = walk(Path::new(""), &real, [], wanted, &mut |visit| {
+            let within = (!outside).then_some(&*real);
+            let full = walk(Path::new(""), &real, [], within, wanted, &mut |visit| {
                 portion.push(match visit {
                     Visit::Dir { rel, real, id } => Found::Dir { path: rel.to_owned(), real: real.to_owned(), id },
                     Visit::File { rel, real } => {
@@ -59,6 +60,9 @@ impl Sweep {
                         Found::Trouble(Trouble::Unlisted { path: root.join(rel), reason: error.to_string() })
                     }
                     Visit::Cycle { rel } => Found::Trouble(Trouble::Cycle { path: root.join(rel) }),
+                    Visit::Outside { rel, to } => {
+                        Found::Trouble(Trouble::Outside { path: root.join(rel), to: to.to_owned() })
+                    }
                 });
                 if portion.len() < PORTION {
                     return ControlFlow::Continue(());

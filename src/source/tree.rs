@@ -123,6 +123,8 @@ struct Ready {
 pub(super) struct Tree {
     root: PathBuf,
     wanted: fn(&str) -> bool,
+    /// Whether symlinks may lead out of the directory.
+    outside: bool,
     pub(super) events: Events,
     pub(super) troubles: Troubles,
     pub(super) pending: Pending,
@@ -144,7 +146,7 @@ fn under<'a, V>(map: &'a BTreeMap<Arc<Path>, V>, path: &'a Path) -> impl Iterato
 
 impl Tree {
     /// Knows nothing yet; [`Tree::look`] at the empty path lists everything.
-    pub(super) fn new(root: PathBuf, wanted: fn(&str) -> bool, ahead: Option<Ahead>) -> Self {
+    pub(super) fn new(root: PathBuf, wanted: fn(&str) -> bool, outside: bool, ahead: Option<Ahead>) -> Self {
         let events = Events::new(wanted, ahead);
         let mut troubles = Troubles::default();
         if let Some(reason) = events.refusal() {
@@ -154,6 +156,7 @@ impl Tree {
         Tree {
             root,
             wanted,
+            outside,
             events,
             troubles,
             pending: Pending::default(),
@@ -175,6 +178,11 @@ impl Tree {
     /// The real directory that the source's directory leads to; none while it is missing.
     pub(super) fn real_root(&self) -> Option<&Path> {
         self.dirs.get(Path::new("")).map(|dir| dir.real.as_path())
+    }
+
+    /// The directory that nothing may lead out of; none where that is allowed.
+    fn within(&self) -> Option<&Path> {
+        self.real_root().filter(|_| !self.outside)
     }
 
     /// Where a path of the source is read.
@@ -354,7 +362,11 @@ impl Tree {
         let mut found = Vec::new();
         let above: Vec<PathBuf> =
             path.ancestors().skip(1).filter_map(|path| self.dirs.get(path)).map(|dir| dir.real.clone()).collect();
-        let _ = disk::walk(path, real, above, wanted, &mut |visit| {
+        let within = self.within().map(Path::to_owned).or_else(|| {
+            // The directory itself is being listed.
+            (!self.outside && path.as_os_str().is_empty()).then(|| real.to_owned())
+        });
+        let _ = disk::walk(path, real, above, within.as_deref(), wanted, &mut |visit| {
             match visit {
                 Visit::Dir { rel, real, id } => self.add_dir(rel, real, id),
                 Visit::Link { rel, dir, name } => {
@@ -366,6 +378,9 @@ impl Tree {
                     found.push(Trouble::Unlisted { path: self.root.join(rel), reason: error.to_string() });
                 }
                 Visit::Cycle { rel } => found.push(Trouble::Cycle { path: self.root.join(rel) }),
+                Visit::Outside { rel, to } => {
+                    found.push(Trouble::Outside { path: self.root.join(rel), to: to.to_owned() });
+                }
             }
             ControlFlow::Continue(())
         });
@@ -377,7 +392,7 @@ impl Tree {
         let hidden: Vec<&Path> = found
             .iter()
             .filter_map(|trouble| match trouble {
-                Trouble::Unlisted { path, .. } => path.strip_prefix(&self.root).ok(),
+                Trouble::Unlisted { path, .. } | Trouble::Outside { path, .. } => path.strip_prefix(&self.root).ok(),
                 _ => None,
             })
             .collect();
@@ -528,6 +543,10 @@ impl Tree {
         if known.is_none() {
             self.forget(path, None);
         }
+        if !path.as_os_str().is_empty() && self.within().is_some_and(|within| !real.starts_with(within)) {
+            // What it held is not gone: nobody looks.
+            return self.troubles.raise(Trouble::Outside { path: self.root.join(path), to: real.to_owned() });
+        }
         // Files in a directory that was made here may be half written, those in one that was moved here are as they were.
         let how = match told.how {
             How::Placed | How::Swapped => How::Swapped,
@@ -587,7 +606,7 @@ impl Tree {
     pub(super) fn start_sweep(&mut self) -> Option<(Sweep, u32)> {
         self.stamp += 1;
         let real = self.real_root()?;
-        Some((Sweep::start(&self.root, real, self.wanted), self.stamp))
+        Some((Sweep::start(&self.root, real, self.outside, self.wanted), self.stamp))
     }
 
     /// Compares one finding of a sweep with what is known.

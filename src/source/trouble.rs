@@ -29,6 +29,14 @@ pub enum Trouble {
         /// The symlink, under the path that was given.
         path: PathBuf,
     },
+    /// A symlink to a directory elsewhere, which is not followed.
+    #[error("`{}` leads out of the directory, to {}: {}", path.display(), to.display(), super::disk::FOLLOW)]
+    Outside {
+        /// The symlink, under the path that was given.
+        path: PathBuf,
+        /// Where it leads.
+        to: PathBuf,
+    },
     /// The kernel's limit on watched directories is reached; the sweep finds what changes in the others.
     #[error(
         "no inotify watch left, so some changes are only found by the sweep; raise the limit with \
@@ -49,7 +57,9 @@ impl Trouble {
     /// Whether listing the directory at `prefix` again decides about it.
     fn is_of_listing(&self, prefix: &Path) -> bool {
         match self {
-            Trouble::Unlisted { path, .. } | Trouble::Cycle { path } => path.starts_with(prefix),
+            Trouble::Unlisted { path, .. } | Trouble::Cycle { path } | Trouble::Outside { path, .. } => {
+                path.starts_with(prefix)
+            }
             _ => false,
         }
     }
@@ -84,7 +94,9 @@ impl Troubles {
 
     /// Whether everything could be listed.
     pub(super) fn complete(&self) -> bool {
-        !self.now.iter().any(|trouble| matches!(trouble, Trouble::Missing { .. } | Trouble::Unlisted { .. }))
+        !self.now.iter().any(|trouble| {
+            matches!(trouble, Trouble::Missing { .. } | Trouble::Unlisted { .. } | Trouble::Outside { .. })
+        })
     }
 
     /// What began and what ended since the last call.

@@ -414,8 +414,8 @@ async fn a_frozen_server_is_noticed_and_what_comes_after_it_is_applied() {
     service.event("applied");
 
     server.freeze();
-    // Nothing says that it is gone but its silence: two records that it does not answer in 5 s, after 20 s at most.
-    service.wait_event(Duration::from_secs(35), |event| event["event"] == "disconnected");
+    // Nothing says that it is gone but its silence: two records that it does not answer in 5 s, after 30 s at most.
+    service.wait_event(Duration::from_secs(45), |event| event["event"] == "disconnected");
     assert_eq!(get(&service, "config").1["value"], json!({"port": 1}));
     server.thaw();
     service.event("connected");

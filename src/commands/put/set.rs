@@ -60,7 +60,7 @@ async fn read(
     paths: &[PathBuf],
     check: Option<&crate::commands::check::Check>,
 ) -> anyhow::Result<Vec<Member>> {
-    let (files, unreadable) = validate::check(paths, check).await;
+    let (files, unreadable) = validate::check(paths, false, check).await;
     let mut problems: Vec<String> = files.iter().flat_map(|(file, _)| file.problems().collect::<Vec<_>>()).collect();
     if let Some(missed) = unreadable.into_iter().next() {
         return Err(validate::cannot_read(missed));

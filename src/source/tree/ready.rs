@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::{
     super::{
         Cause, Change, Content,
-        disk::{self, Fingerprint, Read, is_absent},
+        disk::{self, Fingerprint, LARGEST, Read, is_absent},
         pending::{EMPTY, STILL, Wait},
     },
     How, Ready, Told, Tree,
@@ -85,7 +85,7 @@ impl Tree {
     pub(in crate::source) fn read_ready(&mut self, key: &Arc<Path>) {
         let Some(told) = self.ready.get(key).map(|ready| ready.told) else { return };
         let read = match self.real(key) {
-            Some(real) => self.events.early(&real).unwrap_or_else(|| read_whole(&real)),
+            Some(real) => self.events.early(&real).unwrap_or_else(|| read_whole(&real, self.within())),
             None if told.how == How::Gone => Read::Absent(io::ErrorKind::NotFound.into()),
             // Its directory went away meanwhile, and took care of it.
             None => {
@@ -185,7 +185,7 @@ impl Tree {
     /// Reads a document now, for the caller's own first look.
     pub(in crate::source) fn read_now(&mut self, path: &Path) -> Read {
         match self.real(path) {
-            Some(real) => read_whole(&real),
+            Some(real) => read_whole(&real, self.within()),
             None => Read::Absent(io::ErrorKind::NotFound.into()),
         }
     }
@@ -213,12 +213,12 @@ impl Tree {
 }
 
 /// Reads until it was not written meanwhile, a few times.
-fn read_whole(real: &Path) -> Read {
+fn read_whole(real: &Path, within: Option<&Path>) -> Read {
     for _ in 0..2 {
-        match disk::read(real) {
+        match disk::read(real, within, LARGEST) {
             Read::Torn => {}
             read => return read,
         }
     }
-    disk::read(real)
+    disk::read(real, within, LARGEST)
 }
