@@ -3,6 +3,8 @@
 //! `git` is spawned by [`Checkout::refresh`] only. What a save needs is answered from what that kept and from git's own
 //! small files (`HEAD`, refs), which are read as gitrepository-layout(5) describes them.
 
+mod text;
+
 use std::{
     ffi::OsString,
     fs, io,
@@ -124,7 +126,7 @@ impl Checkout {
             Ok(Err(error)) => (Default::default(), Err(error)),
             Err(_) => (Default::default(), Err(CheckoutError::TimedOut)),
         };
-        let (author, remote) = (author(&config), setting(&config, "remote.origin.url"));
+        let (author, remote) = (text::author(&config), text::setting(&config, "remote.origin.url"));
         self.known.store(Known { seen, head, author, remote }.into());
         outcome
     }
@@ -144,13 +146,7 @@ impl Checkout {
                 if !output.status.success() {
                     return Err(refusal(&output));
                 }
-                // `<mode> <type> <id>\t<path>\0`, git-ls-tree(1); paths are relative to the directory.
-                let entries = output.stdout.split(|byte| *byte == 0).filter_map(|entry| {
-                    let tab = entry.iter().position(|byte| *byte == b'\t')?;
-                    let id = entry[..tab].rsplit(|byte| *byte == b' ').next()?;
-                    Some(mark(&entry[tab + 1..], id))
-                });
-                let mut files: Vec<_> = entries.collect();
+                let mut files: Vec<_> = text::files(&output.stdout).map(|(path, id)| mark(path, id)).collect();
                 files.sort_unstable();
                 Some(Head { commit, files })
             }
@@ -234,26 +230,25 @@ impl Checkout {
         let mut content = fs::read_to_string(self.git_dir.join("HEAD")).ok()?;
         // Git itself follows five.
         for _ in 0..5 {
-            let Some(name) = content.trim_end().strip_prefix("ref: ").map(str::to_owned) else { break };
+            let Some(name) = text::referred(&content).map(str::to_owned) else { break };
             content = match fs::read_to_string(self.common_dir.join(&name)) {
                 Ok(content) => content,
                 Err(_) => self.packed(&name)?,
             };
         }
-        let id = content.trim_end();
-        (matches!(id.len(), 40 | 64) && id.bytes().all(|byte| byte.is_ascii_hexdigit())).then(|| id.to_owned())
+        text::id(&content).map(str::to_owned)
     }
 
     fn packed(&self, name: &str) -> Option<String> {
         let refs = fs::read_to_string(self.common_dir.join("packed-refs")).ok()?;
-        refs.lines().find_map(|line| line.strip_suffix(name)?.strip_suffix(' ').map(str::to_owned))
+        text::packed(&refs, name).map(str::to_owned)
     }
 }
 
 /// The repository that a `.git` stands for: itself, or where it points (worktrees and submodules).
 fn git_dir(dot_git: &Path) -> Option<PathBuf> {
     let git_dir = match fs::read_to_string(dot_git) {
-        Ok(pointer) => dot_git.parent()?.join(pointer.strip_prefix("gitdir: ")?.trim_end()),
+        Ok(pointer) => dot_git.parent()?.join(text::pointed(&pointer)?),
         Err(_) => dot_git.to_owned(),
     };
     git_dir.join("HEAD").is_file().then_some(git_dir)
@@ -263,22 +258,6 @@ fn refusal(output: &Output) -> CheckoutError {
     let said = String::from_utf8_lossy(&output.stderr);
     let reason = said.lines().map(str::trim).find(|line| !line.is_empty());
     CheckoutError::Refused { reason: reason.map_or_else(|| output.status.to_string(), str::to_owned) }
-}
-
-/// From `git config -z`: `<name>\n<value>\0…`; where a variable is set more than once, the last one counts.
-fn setting(config: &str, variable: &str) -> Option<String> {
-    let mut values = config.split('\0').filter_map(|entry| entry.split_once('\n'));
-    let (_, value) = values.rfind(|(key, _)| *key == variable)?;
-    // It goes into one line of a header.
-    let value: String = value.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    Some(value.trim().to_owned()).filter(|value| !value.is_empty())
-}
-
-fn author(config: &str) -> Option<String> {
-    match (setting(config, "user.name"), setting(config, "user.email")) {
-        (Some(name), Some(email)) => Some(format!("{name} <{email}>")),
-        (name, email) => name.or(email),
-    }
 }
 
 /// What git calls a file of these bytes: the hash of a header and the bytes, in lower-case hex.

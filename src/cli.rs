@@ -4,6 +4,7 @@
 //! the only place that merges them ([`Global::target`]) and the only one that reads the environment.
 
 mod context;
+pub(crate) mod typed;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -13,13 +14,13 @@ use anyhow::{Context as _, bail};
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use confhot::kv::{Connect, Credentials};
-use jiff::SignedDuration;
 
 use crate::commands::{
     acl, completions, delete, demo_edit, dev, diff, doctor, export, get, history, journal, keys, loader, man, put,
     rollback, secret, serve, status, validate, watch,
 };
 use context::Context;
+pub(crate) use typed::duration;
 
 /// The server that is asked where nothing names one.
 const DEFAULT_SERVER: &str = "nats://127.0.0.1:4222";
@@ -366,15 +367,6 @@ fn login_by_id() -> Option<String> {
         let name = user.next()?;
         (user.nth(1)? == id).then(|| name.to_owned())
     })
-}
-
-/// A duration above zero, as `5s`, `500ms`, `1m30s`.
-pub(crate) fn duration(text: &str) -> anyhow::Result<Duration> {
-    let duration: SignedDuration = text.parse().context("expected a duration such as 5s, 500ms or 1m30s")?;
-    match Duration::try_from(duration) {
-        Ok(duration) if !duration.is_zero() => Ok(duration),
-        _ => bail!("a duration above zero is needed"),
-    }
 }
 
 #[cfg(test)]

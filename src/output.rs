@@ -4,6 +4,7 @@
 
 mod hidden;
 mod log;
+mod plain;
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -21,6 +22,8 @@ use crate::cli::{Color, Global, OutputFormat};
 use self::hidden::line_without_passwords;
 pub(crate) use self::hidden::{value_without_passwords, without_passwords};
 pub(crate) use self::log::Log;
+pub(crate) use self::plain::plain;
+use self::plain::plain_but_tabs;
 
 pub(crate) const ADDED: Style = AnsiColor::Green.on_default();
 pub(crate) const REMOVED: Style = AnsiColor::Red.on_default();
@@ -266,45 +269,7 @@ fn paint(coloured: bool, style: Style, text: &str) -> String {
     if coloured { format!("{style}{text}{style:#}") } else { text.to_owned() }
 }
 
-/// `text` with its control characters written out: what others wrote must not move the cursor, forge a line, or reorder
-/// what is read.
-pub(crate) fn plain(text: &str) -> Cow<'_, str> {
-    let hidden = |c: char| {
-        c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    if !text.contains(hidden) {
-        return text.into();
-    }
-    text.chars()
-        .fold(String::with_capacity(text.len() + 8), |mut out, c| {
-            if hidden(c) {
-                out.extend(c.escape_default())
-            } else {
-                out.push(c)
-            }
-            out
-        })
-        .into()
-}
-
-/// As [`plain`], for lines in which a tab is a tab.
-fn plain_but_tabs(text: &str) -> String {
-    text.split('\t').map(plain).collect::<Vec<_>>().join("\t")
-}
-
 /// A duration in milliseconds, to the microsecond.
 pub(crate) fn milliseconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1e6).round() / 1e3
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_others_wrote_cannot_move_the_cursor_or_forge_a_line() {
-        assert_eq!(plain("Jo\u{1b}[2J\n\u{9b}x\r"), "Jo\\u{1b}[2J\\n\\u{9b}x\\r");
-        assert_eq!(plain("a\u{202e}b"), "a\\u{202e}b");
-        assert_eq!(plain("Jó <jo@x>"), "Jó <jo@x>");
-    }
 }

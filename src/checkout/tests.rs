@@ -1,5 +1,6 @@
 use std::process::Command as Process;
 
+use super::text::author;
 use super::*;
 
 /// A repository of its own, out of reach of this machine's configuration.
