@@ -369,6 +369,13 @@ mod tests {
     }
 
     #[test]
+    fn a_secret_is_hidden_where_a_line_ends_as_only_yaml_ends_one() {
+        let text = "a: 1\rpass: \"hun\\x74er2\"\nb: 2\nc: 3\n";
+        let shown = document(text, Format::Yaml).marked(vec![path("pass")]).shown_text();
+        assert!(!shown.contains("er2"), "{shown}");
+    }
+
+    #[test]
     fn a_secret_in_a_text_is_hidden_quoted_escaped_or_cut_off() {
         let secret = "hun\"ter 2\\x";
         let json = serde_json::json!({ "pass": secret, "pin": "77" }).to_string();

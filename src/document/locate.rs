@@ -35,6 +35,10 @@ pub(super) fn span(text: &str, format: Format, path: &[String]) -> Option<Range<
             Some(offset..offset + found.get().len())
         }
         Format::Yaml => {
+            // It ends a line in YAML, by which its lines are counted, and nowhere else.
+            if text.replace("\r\n", "").contains('\r') {
+                return None;
+            }
             let (line, column) = in_yaml(text, path)?;
             let mut lines = text.split_inclusive('\n').skip(usize::try_from(line).ok()? - 1);
             let first = lines.next()?;

@@ -87,8 +87,9 @@ impl Key {
             let part = part.to_str().ok_or_else(|| invalid("its name is not UTF-8".into()))?;
             if let Some(c) = part.chars().find(|&c| !is_key_char(c)) {
                 return Err(invalid(format!(
-                    "`{}` in `{part}` is not a letter, a digit or one of - _ = .",
-                    c.escape_debug()
+                    "`{}` in `{}` is not a letter, a digit or one of - _ = .",
+                    c.escape_debug(),
+                    part.escape_debug()
                 )));
             }
             if !text.is_empty() {

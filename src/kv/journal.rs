@@ -301,7 +301,7 @@ impl Journal {
         let (Some(first), Some(last)) = (later.origin, newest.origin) else { return Ok(0) };
         // Of what went by its age or size it is not known.
         let before = if is_later(oldest) && oldest.revision.0 > 1 { 0 } else { first - from - 1 };
-        let between = (last - first).saturating_sub(newest.revision.0 - later.revision.0);
+        let between = last.saturating_sub(first).saturating_sub(newest.revision.0 - later.revision.0);
         Ok(before + between)
     }
 }
