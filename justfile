@@ -66,9 +66,27 @@ test *args:
 soak *args:
     CONFHOT_SOAK=1 cargo test --release --test it -- --nocapture {{ args }}
 
+# Inputs that nobody would think of, for every parser of what comes from outside: just fuzz 3600 spends an hour on all of them
+fuzz seconds="60":
+    #!/usr/bin/env bash
+    # On nightly, which cargo-fuzz needs, and without a sanitizer: confhot has no unsafe code, and the bound on memory is meant.
+    set -euo pipefail
+    targets=$(cargo fuzz list)
+    each=$(( ({{ seconds }} + $(wc -w <<<"$targets") - 1) / $(wc -w <<<"$targets") ))
+    cargo +nightly fuzz build --sanitizer none
+    for target in $targets; do
+        mkdir -p "fuzz/corpus/$target"
+        printf '%-12s' "$target"
+        cargo +nightly fuzz run --sanitizer none "$target" "fuzz/corpus/$target" "fuzz/seeds/$target" -- \
+            -max_total_time="$each" -timeout=1 -rss_limit_mb=256 -print_final_stats=1 >"fuzz/target/$target.log" 2>&1 \
+            || { echo failed; tail -n 40 "fuzz/target/$target.log" >&2; exit 1; }
+        awk '/executed_units/ { runs = $2 } /peak_rss/ { print runs " inputs, at most " $2 " MB" }' "fuzz/target/$target.log"
+    done
+
 # Format, lints and documentation, warnings as errors
 lint:
     cargo fmt --check
+    cargo fmt --check --manifest-path fuzz/Cargo.toml
     cargo clippy --all-targets -- -D warnings
     cargo clippy --lib --no-default-features -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --lib
@@ -76,6 +94,7 @@ lint:
 # Put the code into shape
 fmt:
     cargo fmt
+    cargo fmt --manifest-path fuzz/Cargo.toml
 
 # Licences, duplicates and sources of everything that is in the tree, as deny.toml has them
 deny:

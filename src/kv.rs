@@ -22,6 +22,8 @@ mod status;
 mod tail;
 pub mod trusted;
 mod watch;
+#[doc(hidden)]
+pub mod wire;
 
 use std::fmt::Display;
 use std::sync::Arc;
@@ -411,8 +413,12 @@ impl Bucket {
     }
 
     fn key_of(&self, subject: &str) -> Option<Key> {
-        let text = subject.strip_prefix("$KV.")?.strip_prefix(&self.0.name)?.strip_prefix('.')?;
-        if self.0.name.ends_with(status::SUFFIX) { Key::of_record(text).ok() } else { Key::parse(text).ok() }
+        Bucket::key_in(&self.0.name, subject)
+    }
+
+    fn key_in(bucket: &str, subject: &str) -> Option<Key> {
+        let text = subject.strip_prefix("$KV.")?.strip_prefix(bucket)?.strip_prefix('.')?;
+        if bucket.ends_with(status::SUFFIX) { Key::of_record(text).ok() } else { Key::parse(text).ok() }
     }
 
     /// One request to JetStream's API, `subject` without the API's prefix.

@@ -129,7 +129,7 @@ fn pair(text: &str) -> io::Result<KeyPair> {
 }
 
 /// What a `.creds` file holds: two blocks between lines of dashes.
-fn jwt_and_seed(text: &str) -> Option<(&str, &str)> {
+pub(super) fn jwt_and_seed(text: &str) -> Option<(&str, &str)> {
     let mut lines = text.lines().map(str::trim);
     let mut block = || {
         lines.find(|line| line.starts_with("---"))?;
@@ -141,7 +141,7 @@ fn jwt_and_seed(text: &str) -> Option<(&str, &str)> {
 }
 
 /// The user's name in a JWT, else its public key.
-fn name_in(jwt: &str) -> Option<String> {
+pub(super) fn name_in(jwt: &str) -> Option<String> {
     #[derive(Deserialize)]
     struct Claims {
         #[serde(default)]

@@ -477,7 +477,7 @@ fn base64_maybe<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Opt
 }
 
 /// The header block of a stored message: `NATS/1.0`, then a line a header.
-fn parse_headers(block: &[u8]) -> HeaderMap {
+pub(super) fn parse_headers(block: &[u8]) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for line in String::from_utf8_lossy(block).split("\r\n").skip(1) {
         if let Some((name, value)) = line.split_once(':')

@@ -240,7 +240,7 @@ pub fn settling(statuses: &[Status], now: Timestamp) -> Option<Duration> {
 }
 
 impl Status {
-    fn read(key: &Key, value: &[u8], seen: Timestamp) -> Option<Status> {
+    pub(super) fn read(key: &Key, value: &[u8], seen: Timestamp) -> Option<Status> {
         let record: Record = serde_json::from_slice(value).ok()?;
         // Whoever may write under one name only cannot speak for another.
         let named = format!("{}.{}", record.key, token(&record.instance.id));

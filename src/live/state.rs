@@ -57,6 +57,19 @@ pub(super) struct Kept {
 }
 
 impl Kept {
+    fn parse(key: &Key, bytes: &Bytes) -> Option<Kept> {
+        let end = bytes.iter().position(|byte| *byte == b'\n')?;
+        let head: Head = serde_json::from_slice(&bytes[..end]).ok()?;
+        let value = bytes.slice(end + 1..);
+        if head.digest != Digest::of(&value).to_string() || head.key != key.as_str() {
+            return None;
+        }
+        let format = head.format.and_then(|word| word.parse::<Format>().ok());
+        let claim = head.signed.map(|(signature, signer)| Claim { signature, signer });
+        let entry = Entry::kept(key.clone(), Revision(head.revision), head.created, format, claim, value);
+        Some(Kept { bucket: head.bucket, entry })
+    }
+
     pub(super) fn floor(&self) -> Option<Floor> {
         let Position { revision, created } = self.entry.position();
         self.bucket.clone().map(|bucket| Floor { bucket, position: Position { revision, created } })
@@ -109,17 +122,14 @@ impl StateDir {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(StateError::of(&path)(error)),
         };
-        let damaged = || StateError { path: path.clone(), reason: "it is damaged and is not used".into() };
-        let end = bytes.iter().position(|byte| *byte == b'\n').ok_or_else(damaged)?;
-        let head: Head = serde_json::from_slice(&bytes[..end]).map_err(|_| damaged())?;
-        let value = bytes.slice(end + 1..);
-        if head.digest != Digest::of(&value).to_string() || head.key != key.as_str() {
-            return Err(damaged());
-        }
-        let format = head.format.and_then(|word| word.parse::<Format>().ok());
-        let claim = head.signed.map(|(signature, signer)| Claim { signature, signer });
-        let entry = Entry::kept(key.clone(), Revision(head.revision), head.created, format, claim, value);
-        Ok(Some(Kept { bucket: head.bucket, entry }))
+        let damaged = || StateError { path, reason: "it is damaged and is not used".into() };
+        Kept::parse(key, &bytes).map(Some).ok_or_else(damaged)
+    }
+
+    /// What a file of `key` with these bytes keeps, for nobody but the fuzz targets.
+    #[doc(hidden)]
+    pub fn kept(key: &Key, bytes: &Bytes) -> Option<Entry> {
+        Kept::parse(key, bytes).map(|kept| kept.entry)
     }
 
     /// Keeps `entry` of the bucket `bucket`; its signature only if it was `vetted`, so that nobody takes it for that later.

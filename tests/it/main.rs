@@ -14,6 +14,7 @@ mod editors;
 mod faults;
 mod feed;
 mod files;
+mod fuzz;
 mod group;
 mod guards;
 mod help;
