@@ -240,6 +240,7 @@ Register-ArgumentCompleter -Native -CommandName 'confhot' -ScriptBlock {
             [CompletionResult]::new('--format', '--format', [CompletionResultType]::ParameterName, 'How answers are written')
             [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'Colours; `auto` means on a terminal and without NO_COLOR')
             [CompletionResult]::new('--log-format', '--log-format', [CompletionResultType]::ParameterName, 'How the log on stderr is written')
+            [CompletionResult]::new('--follow-outside', '--follow-outside', [CompletionResultType]::ParameterName, 'With --set: read what symlinks lead to outside of these directories too')
             [CompletionResult]::new('--force', '--force', [CompletionResultType]::ParameterName, 'Past a guard: publish a document that is empty or lost all its keys, or that grew tenfold and past 64 KiB')
             [CompletionResult]::new('--rollback-on-reject', '--rollback-on-reject', [CompletionResultType]::ParameterName, 'With --wait: where an instance rejects it, publish the last good revision again')
             [CompletionResult]::new('--tls-first', '--tls-first', [CompletionResultType]::ParameterName, 'Speak TLS before the server greets, as a server with `handshake_first` wants it')

@@ -236,6 +236,7 @@ always\t''
 never\t''"
 complete -c confhot -n "__fish_confhot_using_subcommand put" -l log-format -d 'How the log on stderr is written' -r -f -a "text\t''
 json\t''"
+complete -c confhot -n "__fish_confhot_using_subcommand put" -l follow-outside -d 'With --set: read what symlinks lead to outside of these directories too'
 complete -c confhot -n "__fish_confhot_using_subcommand put" -l force -d 'Past a guard: publish a document that is empty or lost all its keys, or that grew tenfold and past 64 KiB'
 complete -c confhot -n "__fish_confhot_using_subcommand put" -l rollback-on-reject -d 'With --wait: where an instance rejects it, publish the last good revision again'
 complete -c confhot -n "__fish_confhot_using_subcommand put" -l tls-first -d 'Speak TLS before the server greets, as a server with `handshake_first` wants it'

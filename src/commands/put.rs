@@ -62,6 +62,9 @@ pub(crate) struct Args {
     /// Publish these documents, and those in these directories, as one: all of them or none; their keys are their names
     #[arg(long, value_name = "DIR|FILE", num_args = 1.., conflicts_with_all = ["key", "file", "as", "expect"])]
     set: Vec<PathBuf>,
+    /// With --set: read what symlinks lead to outside of these directories too
+    #[arg(long, requires = "set")]
+    follow_outside: bool,
     /// The document's format: toml, json or yaml
     #[arg(long = "as", value_name = "FORMAT")]
     r#as: Option<Format>,

@@ -214,13 +214,13 @@ pub(super) type Missed = (PathBuf, io::Error);
 
 /// The documents below `dir` that can be looked at, without the schemas, in the order of their names.
 pub(super) fn documents(dir: &Path) -> Vec<(PathBuf, Format)> {
-    found(dir).0
+    found(dir, false).0
 }
 
-/// As [`documents`], and what could not be looked at.
-pub(super) fn found(dir: &Path) -> (Vec<(PathBuf, Format)>, Vec<Missed>) {
+/// As [`documents`], with `outside` also where symlinks lead out of it; and what could not be looked at.
+pub(super) fn found(dir: &Path, outside: bool) -> (Vec<(PathBuf, Format)>, Vec<Missed>) {
     let (mut files, mut unreadable) = (Vec::new(), Vec::new());
-    search(dir, false, &mut files, &mut unreadable);
+    search(dir, outside, &mut files, &mut unreadable);
     let document = |path: PathBuf| match Role::of(&path.file_name()?.to_string_lossy()) {
         Role::Document(format) => Some((path, format)),
         Role::Schema | Role::Ignored => None,

@@ -19,7 +19,7 @@ struct Member {
 
 pub(super) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome> {
     let signing = args.signing.read(session)?;
-    let members = read(session, &args.set, args.validate.check()?.as_ref()).await?;
+    let members = read(session, &args.set, args.follow_outside, args.validate.check()?.as_ref()).await?;
     let bucket = signing.on(session.bucket().await?);
     for member in &members {
         // What lies beside it was asked already; this is what the bucket carries.
@@ -58,9 +58,10 @@ pub(super) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome
 async fn read(
     session: &Session,
     paths: &[PathBuf],
+    outside: bool,
     check: Option<&crate::commands::check::Check>,
 ) -> anyhow::Result<Vec<Member>> {
-    let (files, unreadable) = validate::check(paths, false, check).await;
+    let (files, unreadable) = validate::check(paths, outside, check).await;
     let mut problems: Vec<String> = files.iter().flat_map(|(file, _)| file.problems().collect::<Vec<_>>()).collect();
     if let Some(missed) = unreadable.into_iter().next() {
         return Err(validate::cannot_read(missed));

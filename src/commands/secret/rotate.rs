@@ -24,7 +24,7 @@ struct Draft {
 /// Reads and encrypts all of it first, so that what cannot be done is known before anything is written.
 pub(super) fn run(session: &Session, dir: &Path, from: &Identities, to: &[Recipient]) -> anyhow::Result<Outcome> {
     let unreadable = |path: &Path| format!("cannot read {}", path.display());
-    let (documents, missed) = validate::found(dir);
+    let (documents, missed) = validate::found(dir, true);
     if let Some((path, error)) = missed.into_iter().next() {
         return Err(error).with_context(|| unreadable(&path));
     }
