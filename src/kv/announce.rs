@@ -32,14 +32,17 @@ const SPREAD: Duration = Duration::from_secs(2);
 /// A process that has met its twin says so every [`QUICK`], until it has not heard of it for so many of these.
 const TWIN_GONE: u32 = 3;
 
-/// Records in a row that the server does not answer before it is taken for gone, whatever the connection says.
-const SILENT: u32 = 2;
-
 /// How long to wait before telling again, where `told` records were told by all within `over`, and each waits for `beat` now.
 fn next_beat(beat: Duration, told: u64, over: Duration) -> Duration {
     // As many instances as that come to share the rate.
     let instances = told as f64 * beat.as_secs_f64() / over.as_secs_f64().max(1e-3);
     Duration::from_secs_f64((instances / RATE).clamp(BEAT.as_secs_f64(), LONGEST_BEAT.as_secs_f64()))
+}
+
+/// The least time to let go by before telling again, `pause` being the most: what very many did `at_once` spreads over all of
+/// it, and stays so.
+fn least_pause(pause: Duration, at_once: bool) -> Duration {
+    (if at_once { pause.min(BEAT) } else { pause }) * 7 / 8
 }
 
 /// Tells for one instance what it runs of one key, for as long as it lives. Dropped without a [`Announcer::goodbye`], it
@@ -81,7 +84,7 @@ impl Announcer {
             deaf: false,
             twin: 0,
             stored: None,
-            silent: 0,
+            at_once: true,
             due: Instant::now(),
         };
         let mut task = JoinSet::new();
@@ -154,8 +157,8 @@ struct Teller {
     twin: u32,
     /// The sequence of its last record, and when that was stored.
     stored: Option<(u64, Instant)>,
-    /// Records in a row that were not answered.
-    silent: u32,
+    /// Whether others tell now too, as after a change.
+    at_once: bool,
     /// When to tell again.
     due: Instant,
 }
@@ -189,7 +192,7 @@ impl Teller {
             let now = link.borrow_and_update().clone();
             if now.up && generation != now.generation {
                 (generation, connected, self.due) = (now.generation, Instant::now(), Instant::now());
-                (telling, waits, self.stored, self.silent) = (None.into(), false, None, 0);
+                (telling, waits, self.stored, self.at_once) = (None.into(), false, None, true);
                 self.hello().await;
             }
             let due = self.due;
@@ -197,11 +200,17 @@ impl Teller {
             let tells = tokio::select! {
                 biased;
                 changed = link.changed() => match changed { Ok(()) => false, Err(_) => return },
-                changed = self.reported.changed(), if now.up => match changed { Ok(()) => true, Err(_) => return },
+                changed = self.reported.changed(), if now.up => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    self.at_once = true;
+                    true
+                }
                 answer = &mut telling, if waits => {
                     (telling, waits) = (None.into(), false);
                     if let Some(answer) = answer {
-                        self.answered(answer).await;
+                        self.answered(answer);
                     }
                     false
                 }
@@ -209,9 +218,12 @@ impl Teller {
                     self.heard(&message).await;
                     false
                 }
-                Some(_) = ears.asked.next() => {
-                    let soon = Duration::from_millis(random_below(SPREAD.as_millis() as u64));
-                    self.due = self.due.min(Instant::now() + soon);
+                Some(message) = ears.asked.next() => {
+                    // `confhot doctor` only tries whether it may ask.
+                    if message.payload.is_empty() {
+                        let soon = Duration::from_millis(random_below(SPREAD.as_millis() as u64));
+                        (self.due, self.at_once) = (self.due.min(Instant::now() + soon), true);
+                    }
                     false
                 }
                 _ = ears.interest.refused(), if !self.deaf => {
@@ -264,9 +276,16 @@ impl Teller {
             headers.insert("Nats-TTL", (self.pause() + GRACE).as_secs().saturating_add(1).to_string());
             headers
         });
-        let (records, subject) = (self.records.clone(), self.subject.clone());
+        let (bucket, key, records, subject) =
+            (self.bucket.clone(), self.key.clone(), self.records.clone(), self.subject.clone());
         let body = serde_json::to_vec(&record).map_err(BucketError::transport);
-        Box::pin(async move { records.request(subject, headers, body?.into()).await })
+        Box::pin(async move {
+            let answer = records.request(subject, headers, body?.into()).await;
+            if matches!(answer, Err(BucketError::TimedOut { .. })) {
+                bucket.make_sure_of_server(&key).await;
+            }
+            answer
+        })
     }
 
     /// How long to wait before telling again, while nothing changes.
@@ -276,24 +295,14 @@ impl Teller {
 
     /// Takes note of what became of a record. One that is not stored is told again soon, say because its place was not made
     /// yet, or was forgotten.
-    async fn answered(&mut self, answer: Result<Message, BucketError>) {
+    fn answered(&mut self, answer: Result<Message, BucketError>) {
         let now = Instant::now();
         let stored = match answer {
             Ok(answer) => serde_json::from_slice(&answer.payload).unwrap_or(Stored { seq: 0, error: None }),
-            Err(BucketError::TimedOut { .. }) => {
-                self.silent += 1;
-                self.due = now;
-                if self.silent >= SILENT && self.bucket.connection().link().borrow().up {
-                    self.silent = 0;
-                    let _ = self.bucket.0.connection.client.force_reconnect().await;
-                }
-                return;
-            }
             // What may not be told is not told the sooner for being tried often.
             Err(BucketError::Denied(_)) => return self.due = now + self.beat,
             Err(_) => return self.due = now + QUICK,
         };
-        self.silent = 0;
         match stored {
             Stored { error: Some(error), .. } if error.err_code == code::TTL_DISABLED && self.ages => {
                 self.ages = false;
@@ -304,14 +313,17 @@ impl Teller {
                 // What was told between two beats tells how many there are; a restart of the server begins anew.
                 match self.stored {
                     Some((before, at)) if seq > before && now - at >= BEAT / 2 => {
-                        self.beat = next_beat(self.beat, seq - before, now - at);
-                        self.stored = Some((seq, now));
+                        let beat = next_beat(self.beat, seq - before, now - at);
+                        // All of them learn it now.
+                        self.at_once |= beat > 2 * self.beat;
+                        (self.beat, self.stored) = (beat, Some((seq, now)));
                     }
                     Some((before, _)) if seq > before => {}
                     _ => self.stored = Some((seq, now)),
                 }
                 let pause = self.pause();
-                self.due = now + pause - Duration::from_millis(random_below(pause.as_millis() as u64 / 8));
+                let least = least_pause(pause, std::mem::take(&mut self.at_once));
+                self.due = now + least + Duration::from_millis(random_below((pause - least).as_millis() as u64));
             }
         }
     }
@@ -370,5 +382,15 @@ mod tests {
         assert_eq!(next_beat(seconds(250), 7_500, seconds(250)), seconds(250));
         assert_eq!(next_beat(seconds(250), 100, seconds(250)), BEAT);
         assert_eq!(next_beat(BEAT, 5, Duration::ZERO), seconds(300));
+    }
+
+    #[test]
+    fn what_all_told_at_once_is_told_again_over_the_whole_of_a_beat() {
+        let (beat, least) = (Duration::from_secs(250), BEAT * 7 / 8);
+
+        assert_eq!([true, false].map(|at_once| least_pause(BEAT, at_once)), [least; 2]);
+        assert_eq!(least_pause(beat, true), least);
+        assert_eq!(least_pause(beat, false), beat * 7 / 8);
+        assert_eq!([true, false].map(|at_once| least_pause(QUICK, at_once)), [QUICK * 7 / 8; 2]);
     }
 }

@@ -7,6 +7,7 @@
 //! seem to be there, as do those that are frozen, and those whose machine vanished until the server drops their connection.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -24,6 +25,9 @@ const PROBE: &str = "probe";
 
 /// Where an instance says to its like that it has come.
 pub(super) const HELLO: &str = "hello";
+
+/// No instance is called so ([`super::token`]).
+const NOBODY: &str = "==";
 
 /// Probes that are under way at once: as many answers may come.
 const AT_ONCE: usize = 1_000;
@@ -46,6 +50,22 @@ impl Bucket {
         let _ = self.0.connection.client.publish(self.tell_subject(), Bytes::new()).await;
     }
 
+    /// To be called where the server left a request about `key` unanswered: unless it answers at all, the connection is
+    /// ended, to be made anew.
+    ///
+    /// Nobody listens where it is asked, so that it need not wait for a stream to say so: one whose streams are slow under
+    /// load is not burdened with reconnects as well.
+    pub(super) async fn make_sure_of_server(&self, key: &Key) {
+        let connection = &self.0.connection;
+        let heard = || connection.client.statistics().in_bytes.load(Ordering::Relaxed);
+        let (before, link) = (heard(), connection.link.borrow().clone());
+        let answer = self.request(self.here_subject(HELLO, key.as_str(), NOBODY), None, Bytes::new()).await;
+        let still = || connection.link.borrow().up && connection.link.borrow().generation == link.generation;
+        if matches!(answer, Err(BucketError::TimedOut { .. })) && heard() == before && still() {
+            let _ = connection.client.force_reconnect().await;
+        }
+    }
+
     /// Which of `statuses` are of instances that no connection listens for.
     ///
     /// # Errors
@@ -66,9 +86,8 @@ impl Bucket {
                 // The server says of one after the other that nobody is there, and only then takes the next request.
                 records.server_time().await.map(drop)
             };
-            let probes = self.here_subject(PROBE, "", "");
-            let probes = probes.trim_end_matches('.');
-            self.0.connection.unless_any_denied(|subject| subject.starts_with(probes), asking).await??;
+            let probes = format!("confhot.here.{}.{PROBE}.", self.0.name);
+            self.0.connection.unless_any_denied(|subject| subject.starts_with(&probes), asking).await??;
             while let Some(Some(answer)) = answers.next().now_or_never() {
                 if answer.status == Some(StatusCode::NO_RESPONDERS)
                     && let Some(n) = answer.subject.rsplit('.').next().and_then(|n| n.parse::<usize>().ok())

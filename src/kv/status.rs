@@ -22,7 +22,9 @@ use futures_util::StreamExt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Bucket, BucketError, Description, Entry, Key, Operation, Pattern, Revision, Roll, StreamInfo, code};
+use super::{
+    Answer, Bucket, BucketError, Description, Entry, Key, Operation, Pattern, Revision, Roll, StreamInfo, code,
+};
 use crate::document::Digest;
 
 /// A record so young is of a live instance: longer than ten seconds and [`QUICK`], so that a process which was frozen for
@@ -392,9 +394,12 @@ impl Bucket {
         headers.insert("Nats-TTL", "never");
         headers.insert("Nats-Expected-Last-Subject-Sequence", "0");
         let records = self.status_bucket();
-        records.request(records.publish_subject(MARK), Some(headers), Bytes::new()).await?;
+        let answer = records.request(records.publish_subject(MARK), Some(headers), Bytes::new()).await?;
+        let stored = serde_json::from_slice::<Answer>(&answer.payload).is_ok_and(|answer| answer.error.is_none());
         // Those whose own server was not away do not know that anything was forgotten.
-        self.ask_all().await;
+        if stored {
+            self.ask_all().await;
+        }
         Ok(())
     }
 

@@ -227,7 +227,12 @@ impl Follower {
                     let (bucket, key) = (self.bucket.clone(), self.key.clone());
                     let direct = !matches!(&self.known, Known::Told(told) if !told.direct);
                     let read: BoxFuture<'static, Read> = Box::pin(async move {
-                        if direct { bucket.direct_head(&key).await } else { bucket.head(&key).await }
+                        let read = if direct { bucket.direct_head(&key).await } else { bucket.head(&key).await };
+                        // These reads are more frequent than pings.
+                        if matches!(read, Err(BucketError::TimedOut { .. })) {
+                            bucket.make_sure_of_server(&key).await;
+                        }
+                        read
                     });
                     (reading, idle) = (Some(read).into(), false);
                     Ok(())

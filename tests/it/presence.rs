@@ -2,13 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-use confhot::kv::{Bucket, Settings};
+use async_nats::jetstream::{self, stream};
+use confhot::kv::{Bucket, Connect, Connection, Settings};
+use confhot::live::Live;
 use futures_util::future::join_all;
 
 use crate::faults::Way;
 use crate::feed::{connect, key, put};
 use crate::status::{as_user, document, following, fresh_on, ids, locked_down, rights, run, wait_applied, wait_status};
-use crate::support::{self, Cluster, DEADLINE, Server, VERSIONS};
+use crate::support::{self, Cluster, DEADLINE, Server, VERSIONS, eventually};
 
 /// An instance at `url` is listed when its record is not young any more, by whoever asks at `bucket`, and gone as soon as it
 /// is dead.
@@ -96,4 +98,77 @@ async fn one_that_is_cut_off_for_a_moment_is_waited_for_however_old_its_record_i
     let (code, lines, stderr) = run(&bucket, &["put", "service1", &file, "--wait", "20s"]);
 
     assert_eq!((code, &lines[0]["rejected"][0]["instance"]), (1, &"blips".into()), "{lines:?} {stderr}");
+}
+
+/// A fresh bucket beside which somebody else made the one of the records.
+async fn beside_records(url: &str, change: impl FnOnce(&mut stream::Config)) -> Bucket {
+    let bucket = connect(url).await.bucket(&support::bucket()).unwrap();
+    let records = format!("{}_status", bucket.name());
+    let mut config = stream::Config {
+        name: format!("KV_{records}"),
+        subjects: vec![format!("$KV.{records}.>")],
+        max_messages_per_subject: 1,
+        storage: stream::StorageType::Memory,
+        allow_message_ttl: true,
+        allow_rollup: true,
+        allow_direct: true,
+        deny_delete: true,
+        ..stream::Config::default()
+    };
+    change(&mut config);
+    jetstream::new(async_nats::connect(url).await.unwrap()).create_stream(config).await.unwrap();
+    bucket.ensure(&Settings::default()).await.unwrap();
+    bucket
+}
+
+/// On a connection that gives a request no longer than a second.
+async fn hasty(url: &str, bucket: &Bucket) -> Bucket {
+    let mut to = Connect::to([url]);
+    to.timeout = Duration::from_secs(1);
+    Connection::open(&to).await.unwrap().bucket(bucket.name()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_only_leaves_records_unanswered_keeps_its_connections() {
+    let server = Server::start();
+    let bucket = beside_records(&server.url(), |config| config.no_ack = true).await;
+    let own = hasty(&server.url(), &bucket).await;
+    let _live = following(&own, &key("service1"), "a").start();
+
+    let first = wait_status(&bucket, &key("service1"), "a", |_| true).await;
+    // It tells as often as one that is not stored.
+    wait_status(&bucket, &key("service1"), "a", |status| status.up > first.up + Duration::from_secs(8)).await;
+    assert_eq!(own.connection().link().borrow().generation, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_hangs_is_noticed_by_one_that_announces_nothing_before_any_ping() {
+    let mut server = Server::start();
+    let bucket = fresh_on(&server).await;
+    put(&bucket, &key("service1"), "n = 1").await;
+    let own = hasty(&server.url(), &bucket).await;
+    let live = Live::<crate::status::Settings>::builder(&own, &key("service1")).start();
+    live.ready().await;
+
+    server.freeze();
+    eventually("the connection is ended", DEADLINE, || (!own.connection().link().borrow().up).then_some(()));
+    server.thaw();
+    eventually("it is back", DEADLINE, || own.connection().link().borrow().up.then_some(()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_tries_whether_all_may_be_asked_asks_nobody() {
+    let server = Server::start();
+    let (bucket, k) = (fresh_on(&server).await, key("service1"));
+    let own = connect(&server.url()).await.bucket(bucket.name()).unwrap();
+    let first = put(&bucket, &k, "n = 0").await;
+    let _live = following(&own, &k, "a").start();
+    let told = wait_applied(&bucket, &k, "a", first).await;
+    let mut heard = bucket.follow_statuses(Some(&k)).await.unwrap();
+
+    let (code, lines, stderr) = run(&bucket, &["doctor", "--role", "operator"]);
+    assert_eq!(code, 0, "{lines:?} {stderr}");
+    // Whoever is asked tells within two seconds.
+    let said = tokio::time::timeout(Duration::from_secs(3), heard.next()).await;
+    assert!(said.is_err(), "{told:?} {said:?}");
 }
