@@ -26,6 +26,9 @@ const PACE: Duration = Duration::from_secs(1);
 /// One that is there is asked for again after this.
 const AGAIN: Duration = Duration::from_secs(4);
 
+/// Longer than anybody waits.
+const NEVER: Duration = Duration::from_secs(u32::MAX as u64);
+
 /// A read that takes longer tells of a server that hung.
 const SLOW: Duration = Duration::from_secs(1);
 
@@ -138,12 +141,16 @@ impl Wait {
             complete: Instant::now(),
             until,
         };
-        let Looked { read, settle, absent } = look(wait.roll.clone()).await?;
+        let Looked { read, settle, absent, fleeting } = look(wait.roll.clone()).await?;
+        if fleeting && !bucket.may_ask_all().await {
+            // Who does not happen to stand there is not known.
+            wait.complete += NEVER;
+        }
         let settle = match settle {
             Some(settle) => settle,
-            // All of them may have been cut off for so long that none is known; and one that was there a while ago may
-            // be on its way back.
-            None if read.is_empty() || absent => RETURN,
+            // All of them may have been cut off for so long that none is known; one that was there a while ago may be on
+            // its way back; and whoever was asked tells within that.
+            None if read.is_empty() || absent || fleeting => RETURN,
             None => Duration::ZERO,
         };
         wait.complete += complete_in.max(settle);
@@ -304,6 +311,8 @@ struct Looked {
     settle: Option<Duration>,
     /// Whether some were there a while ago, and are not.
     absent: bool,
+    /// Whether some may be missing at any time.
+    fleeting: bool,
 }
 
 async fn look(roll: Roll) -> Result<Looked, BucketError> {
@@ -315,7 +324,7 @@ async fn look(roll: Roll) -> Result<Looked, BucketError> {
         here.checked_sub(age).unwrap_or(here)
     };
     let read = called.statuses.iter().map(|status| (status.clone(), heard(status))).collect();
-    Ok(Looked { read, settle, absent: called.absent > 0 })
+    Ok(Looked { read, settle, absent: called.absent > 0, fleeting: called.fleeting })
 }
 
 /// Whether the process that told `status`, heard at `heard`, was there at `began`, or may have been.

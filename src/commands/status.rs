@@ -155,13 +155,20 @@ pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome
     };
     let out = &session.out;
     let roll = Roll::new(&bucket, key, AGAIN);
-    let (mut lines, now, settle) = read(&bucket, &roll, key, heads).await?;
+    let Read { mut lines, now, settle, fleeting } = read(&bucket, &roll, key, heads).await?;
     let untrusted = match &trust {
         Some(trust) => told_distrust(out, &mut lines, &signing::distrusted(&bucket, trust, key).await?),
         None => false,
     };
     if settle.is_some() {
         out.note("the server was restarted a moment ago: instances may still be on their way back");
+    }
+    if fleeting {
+        out.note(&format!(
+            "the stream KV_{}_status forgets instances before they tell again, so that some may be missing: delete it, and the \
+             loader makes it as it should be",
+            bucket.name()
+        ));
     }
     let outcome = |lines: &[Line]| if lines.iter().any(Line::is_problem) { Outcome::No } else { Outcome::Yes };
     if !args.watch {
@@ -175,14 +182,20 @@ pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome
     follow(session, &bucket, (&roll, key, heads), (lines, now)).await
 }
 
-/// The live instances, the newest problem first, and the time by the server's clock. Without `may_read`, the newest
-/// revision that an instance knows counts as the head.
-async fn read(
-    bucket: &Bucket,
-    roll: &Roll,
-    key: Option<&Key>,
-    may_read: bool,
-) -> Result<(Vec<Line>, Timestamp, Option<Duration>), BucketError> {
+/// What was read.
+struct Read {
+    /// The live instances, the newest problem first.
+    lines: Vec<Line>,
+    /// The time by the server's clock.
+    now: Timestamp,
+    /// How long some may be missing yet.
+    settle: Option<Duration>,
+    /// Whether some may be missing at any time.
+    fleeting: bool,
+}
+
+/// Without `may_read`, the newest revision that an instance knows counts as the head.
+async fn read(bucket: &Bucket, roll: &Roll, key: Option<&Key>, may_read: bool) -> Result<Read, BucketError> {
     let mut heads = HashMap::new();
     let mut note = |entry: &Entry| {
         let what = if entry.operation == Operation::Delete { What::Tombstone } else { What::Document };
@@ -193,7 +206,7 @@ async fn read(
         Some(key) => bucket.head(key).await?.iter().for_each(&mut note),
         None => bucket.each_head(&Pattern::all(), false, |entry| note(&entry)).await?,
     }
-    let Called { statuses, now, .. } = roll.call().await?;
+    let Called { statuses, now, fleeting, .. } = roll.call().await?;
     for status in statuses.iter().filter(|_| !may_read) {
         let Some(revision) = status.report.newest else { continue };
         let head = heads.entry(status.key.clone()).or_insert(Head { revision, what: What::Told });
@@ -211,7 +224,7 @@ async fn read(
         let place = |line: &Line| (!line.is_problem(), line.is_problem().then_some(std::cmp::Reverse(line.since)));
         (place(a), &a.key, &a.instance).cmp(&(place(b), &b.key, &b.instance))
     });
-    Ok((lines, now, settle))
+    Ok(Read { lines, now, settle, fleeting })
 }
 
 fn show(out: &Output, lines: &[Line], now: Timestamp) -> anyhow::Result<()> {
@@ -320,9 +333,9 @@ async fn follow(
             () = tokio::time::sleep(PACE) => {}
         }
         let read = match read(bucket, roll, key, heads).await {
-            Ok((read, at, _)) => {
-                (trouble, now) = (false, at);
-                read
+            Ok(read) => {
+                (trouble, now) = (false, read.now);
+                read.lines
             }
             Err(error) => {
                 if !std::mem::replace(&mut trouble, true) {

@@ -14,7 +14,7 @@ use super::denied::{Interest, is_of_publishing};
 use super::{Bucket, BucketError, Key, is_bucket};
 
 /// How long a denial may be on its way beside answers that have come.
-const MOMENT: Duration = Duration::from_millis(200);
+pub(super) const MOMENT: Duration = Duration::from_millis(200);
 
 /// What somebody does with a bucket.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -15,9 +15,10 @@ use async_nats::StatusCode;
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
 use jiff::Timestamp;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
-use super::status::{FRESH, GRACE, Status};
+use super::permissions::MOMENT;
+use super::status::{FRESH, GRACE, Records, Status};
 use super::{Bucket, BucketError, Key};
 
 /// Where an instance is asked whether it is there.
@@ -48,6 +49,15 @@ impl Bucket {
     pub(super) async fn ask_all(&self) {
         // Whoever may not ask waits as long for them all the same.
         let _ = self.0.connection.client.publish(self.tell_subject(), Bytes::new()).await;
+    }
+
+    /// As [`Bucket::ask_all`]; whether that is allowed.
+    pub(crate) async fn may_ask_all(&self) -> bool {
+        let asking = async {
+            self.ask_all().await;
+            sleep(MOMENT).await;
+        };
+        self.0.connection.unless_denied(&self.tell_subject(), asking).await.is_ok()
     }
 
     /// To be called where the server left a request about `key` unanswered: unless it answers at all, the connection is
@@ -119,6 +129,8 @@ pub struct Called {
     pub now: Timestamp,
     /// How many were there not long ago and may be about to return: their records stand, and nobody listens.
     pub absent: usize,
+    /// Whether the bucket of records forgets them before their instances tell again, so that some may be missing.
+    pub fleeting: bool,
 }
 
 impl Roll {
@@ -132,7 +144,7 @@ impl Roll {
     /// # Errors
     /// [`BucketError`].
     pub async fn call(&self) -> Result<Called, BucketError> {
-        let (mut statuses, now) = self.bucket.records(self.key.as_ref()).await?;
+        let Records { mut statuses, now, fleeting } = self.bucket.records(self.key.as_ref()).await?;
         let age = |status: &Status| Duration::try_from(now.duration_since(status.seen)).unwrap_or_default();
         statuses.retain(|status| age(status) <= status.beat + GRACE);
         let at = Instant::now();
@@ -163,6 +175,6 @@ impl Roll {
         }
         let mut index = 0..;
         statuses.retain(|_| index.next().is_none_or(|index| !gone.contains(&index)));
-        Ok(Called { statuses, now, absent: gone.len() })
+        Ok(Called { statuses, now, absent: gone.len(), fleeting })
     }
 }

@@ -40,6 +40,9 @@ pub(super) const GRACE: Duration = FRESH.saturating_sub(QUICK);
 /// The longest that an instance waits until it tells again.
 pub(super) const LONGEST_BEAT: Duration = Duration::from_secs(300);
 
+/// No record is to stand longer. Where the bucket of records forgets sooner, the server goes by that.
+const LONGEST_AGE: Duration = LONGEST_BEAT.saturating_add(GRACE);
+
 /// Instances that were cut off have told again within this where nothing else is in their way: what
 /// [`super::Connection`]'s reconnects take at most, or [`QUICK`], and a moment.
 pub(crate) const RETURN: Duration = Duration::from_secs(6);
@@ -269,6 +272,15 @@ impl Status {
     }
 }
 
+/// What stands in the bucket of records.
+pub(super) struct Records {
+    pub(super) statuses: Vec<Status>,
+    /// The time by the server's clock.
+    pub(super) now: Timestamp,
+    /// Whether they are gone before their instances tell again, as in a bucket that was not made for such slow ones.
+    pub(super) fleeting: bool,
+}
+
 /// What instances tell, as they tell it. Dropped, it ends.
 #[derive(Debug)]
 pub struct Statuses {
@@ -320,8 +332,8 @@ impl Bucket {
         Ok((called.statuses, called.now))
     }
 
-    /// The records of `key` or of all keys, whoever told them and is gone by now, and the time by the server's clock.
-    pub(super) async fn records(&self, key: Option<&Key>) -> Result<(Vec<Status>, Timestamp), BucketError> {
+    /// The records of `key` or of all keys, whoever told them and is gone by now.
+    pub(super) async fn records(&self, key: Option<&Key>) -> Result<Records, BucketError> {
         let bucket = self.status_bucket();
         let mut statuses = Vec::new();
         let read = async {
@@ -332,11 +344,16 @@ impl Bucket {
                     }
                 })
                 .await?;
-            bucket.server_time().await
+            bucket.info().await
         };
         match read.await {
-            Ok(now) => Ok((statuses, now)),
-            Err(BucketError::Missing(_)) => Ok((Vec::new(), Timestamp::now())),
+            Ok(StreamInfo { ts, config, .. }) => {
+                let fleeting = !config.max_age.is_zero() && config.max_age < LONGEST_AGE;
+                Ok(Records { statuses, now: ts.unwrap_or_else(Timestamp::now), fleeting })
+            }
+            Err(BucketError::Missing(_)) => {
+                Ok(Records { statuses: Vec::new(), now: Timestamp::now(), fleeting: false })
+            }
             Err(error) => Err(error),
         }
     }
@@ -434,7 +451,7 @@ impl Bucket {
             max_bytes: -1,
             max_messages_per_subject: 1,
             max_message_size: LONGEST,
-            max_age: LONGEST_BEAT + GRACE,
+            max_age: LONGEST_AGE,
             discard: stream::DiscardPolicy::New,
             storage: stream::StorageType::Memory,
             num_replicas: replicas,

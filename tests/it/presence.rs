@@ -9,7 +9,9 @@ use futures_util::future::join_all;
 
 use crate::faults::Way;
 use crate::feed::{connect, key, put};
-use crate::status::{as_user, document, following, fresh_on, ids, locked_down, rights, run, wait_applied, wait_status};
+use crate::status::{
+    as_user, document, following, fresh_on, ids, locked_down, rights, run, wait_applied, wait_complete, wait_status,
+};
 use crate::support::{self, Cluster, DEADLINE, Server, VERSIONS, eventually};
 
 /// An instance at `url` is listed when its record is not young any more, by whoever asks at `bucket`, and gone as soon as it
@@ -119,6 +121,34 @@ async fn beside_records(url: &str, change: impl FnOnce(&mut stream::Config)) -> 
     jetstream::new(async_nats::connect(url).await.unwrap()).create_stream(config).await.unwrap();
     bucket.ensure(&Settings::default()).await.unwrap();
     bucket
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_records_do_not_stand_long_enough_nobody_is_forgotten_for_it_on_every_server() {
+    let on = VERSIONS.map(async |version| {
+        let url = support::shared(version).url();
+        let bucket = beside_records(&url, |config| config.max_age = Duration::from_secs(3)).await;
+        let (own, k) = (connect(&url).await.bucket(bucket.name()).unwrap(), key("service1"));
+        let first = put(&bucket, &k, "n = 0").await;
+        let _live = following(&own, &k, "a").start();
+        wait_applied(&bucket, &k, "a", first).await;
+        wait_complete(&bucket).await;
+        let until = Instant::now() + DEADLINE;
+        while !ids(&bucket, &k).await.is_empty() {
+            assert!(Instant::now() < until, "{version}: its record stands");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+
+        // One that is known is no excuse.
+        let _known = following(&own, &k, "b").start();
+        wait_applied(&bucket, &k, "b", first).await;
+        let file = document("n = 1\ninvalid_for = ['a']\nslow_for = 'a'\nslow_ms = 2000");
+        let (code, lines, stderr) = run(&bucket, &["put", "service1", &file, "--wait", "20s"]);
+        assert_eq!((code, &lines[0]["rejected"][0]["instance"]), (1, &"a".into()), "{version}: {lines:?} {stderr}");
+        let (_, _, stderr) = run(&bucket, &["status"]);
+        assert!(stderr.contains("forgets instances before they tell again"), "{version}: {stderr}");
+    });
+    join_all(on).await;
 }
 
 /// On a connection that gives a request no longer than a second.
