@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use futures_util::future::{BoxFuture, OptionFuture};
+use futures_util::future::{BoxFuture, OptionFuture, join};
 use tokio::time::{Instant, sleep_until};
 
 use crate::document::Digest;
@@ -23,8 +23,11 @@ const GONE: Duration = Duration::from_secs(15);
 const FIRST_LOOK: Duration = Duration::from_millis(250);
 const PACE: Duration = Duration::from_secs(1);
 
-/// One that is there is asked for again after this.
+/// One that is there, and one that says nothing, is asked again after this.
 const AGAIN: Duration = Duration::from_secs(4);
+
+/// So many are asked at once, each time that the records are read: all of them long before they count as gone.
+const AT_ONCE: usize = 2_000;
 
 /// Longer than anybody waits.
 const NEVER: Duration = Duration::from_secs(u32::MAX as u64);
@@ -141,7 +144,7 @@ impl Wait {
             complete: Instant::now(),
             until,
         };
-        let Looked { read, settle, absent, fleeting } = look(wait.roll.clone()).await?;
+        let Looked { read, settle, absent, fleeting, .. } = look(bucket.clone(), wait.roll.clone(), Vec::new()).await?;
         if fleeting && !bucket.may_ask_all().await {
             // Who does not happen to stand there is not known.
             wait.complete += NEVER;
@@ -208,7 +211,7 @@ impl Wait {
         let mut complete = began >= self.complete;
         let (mut due, mut asked) = (began + FIRST_LOOK, began);
         let mut looking: OptionFuture<BoxFuture<'static, Result<Looked, BucketError>>> = None.into();
-        let mut idle = true;
+        let (mut idle, mut may_ask) = (true, true);
         loop {
             // What has arrived already counts before anything is decided.
             while let Some(Some(heard)) = self.statuses.next().now_or_never() {
@@ -249,9 +252,11 @@ impl Wait {
                     // A server that does not answer, or late, lets nobody come back either.
                     let mut left = Some(FORGOTTEN).filter(|_| now - asked > SLOW);
                     match looked {
-                        Some(Ok(Looked { read, settle, .. })) => {
+                        Some(Ok(Looked { read, settle, told, .. })) => {
+                            may_ask &= told;
                             for (status, heard) in read {
-                                let found = status.here.then(|| (status.key.clone(), status.token()));
+                                // Whoever could be asked, and says nothing, is not there, whatever its connection.
+                                let found = (status.here && !may_ask).then(|| (status.key.clone(), status.token()));
                                 self.tell(&mut tally, status, heard, began);
                                 if let Some(name) = found {
                                     tally.find(&name, asked);
@@ -271,8 +276,9 @@ impl Wait {
                     }
                 }
                 () = sleep_until(due), if idle => {
-                    looking = Some(look(self.roll.clone()).boxed()).into();
                     (idle, asked) = (false, Instant::now());
+                    let silent = if may_ask { tally.ask_silent(asked) } else { Vec::new() };
+                    looking = Some(look(self.bucket.clone(), self.roll.clone(), silent).boxed()).into();
                 }
                 () = sleep_until(self.until) => {}
             }
@@ -313,10 +319,15 @@ struct Looked {
     absent: bool,
     /// Whether some may be missing at any time.
     fleeting: bool,
+    /// Whether it was allowed to ask the silent.
+    told: bool,
 }
 
-async fn look(roll: Roll) -> Result<Looked, BucketError> {
-    let called = roll.call().await?;
+/// Asks the `silent` to tell again, and reads the records.
+async fn look(bucket: Bucket, roll: Roll, silent: Vec<Name>) -> Result<Looked, BucketError> {
+    let asking = async { silent.is_empty() || bucket.may_ask(&silent).await };
+    let (called, told) = join(roll.call(), asking).await;
+    let called = called?;
     let here = Instant::now();
     let settle = settling(&called.statuses, called.now);
     let heard = |status: &Status| {
@@ -324,7 +335,7 @@ async fn look(roll: Roll) -> Result<Looked, BucketError> {
         here.checked_sub(age).unwrap_or(here)
     };
     let read = called.statuses.iter().map(|status| (status.clone(), heard(status))).collect();
-    Ok(Looked { read, settle, absent: called.absent > 0, fleeting: called.fleeting })
+    Ok(Looked { read, settle, absent: called.absent > 0, fleeting: called.fleeting, told })
 }
 
 /// Whether the process that told `status`, heard at `heard`, was there at `began`, or may have been.
@@ -348,6 +359,8 @@ struct Counted {
     heard: Instant,
     /// When its connection was last found.
     found: Option<Instant>,
+    /// When it was last asked to tell.
+    asked: Option<Instant>,
     /// The process that speaks under this name, and the one before it.
     processes: [Option<String>; 2],
 }
@@ -366,6 +379,7 @@ impl Tally {
                 fate: Fate::Waiting,
                 heard,
                 found: None,
+                asked: None,
                 processes: [None, None],
             };
             self.members.entry(name.clone()).or_insert_with(new);
@@ -409,6 +423,20 @@ impl Tally {
         if let Some(member) = self.members.get_mut(name) {
             member.found = member.found.max(Some(at));
         }
+    }
+
+    /// Some that are waited for and were neither heard nor asked just now; they count as asked at `now`.
+    fn ask_silent(&mut self, now: Instant) -> Vec<Name> {
+        let silent = |member: &Counted| {
+            let last = member.asked.map_or(member.heard, |asked| asked.max(member.heard));
+            member.fate == Fate::Waiting && now.saturating_duration_since(last) >= AGAIN
+        };
+        let asked = self.members.iter_mut().filter(|(_, member)| silent(member)).take(AT_ONCE);
+        let asked = asked.map(|(name, member)| {
+            member.asked = Some(now);
+            name.clone()
+        });
+        asked.collect()
     }
 
     fn goodbye(&mut self, name: &Name) {

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::denied::Interest;
 use super::entry::attempt_id;
-use super::presence::HELLO;
+use super::presence::{HELLO, TELL};
 use super::status::{
     GRACE, Instance, LONGEST_BEAT, LONGEST_ID, LONGEST_NAME, LONGEST_REASON, QUICK, Record, Report, clip, token,
 };
@@ -28,6 +28,9 @@ const RATE: f64 = 30.0;
 
 /// Where all were asked to tell again, each does within this.
 const SPREAD: Duration = Duration::from_secs(2);
+
+/// Whoever is asked often does not tell more often than that.
+const AT_MOST: Duration = Duration::from_secs(1);
 
 /// A process that has met its twin says so every [`QUICK`], until it has not heard of it for so many of these.
 const TWIN_GONE: u32 = 3;
@@ -85,6 +88,7 @@ impl Announcer {
             twin: 0,
             stored: None,
             at_once: true,
+            told: Instant::now(),
             due: Instant::now(),
         };
         let mut task = JoinSet::new();
@@ -159,6 +163,8 @@ struct Teller {
     stored: Option<(u64, Instant)>,
     /// Whether others tell now too, as after a change.
     at_once: bool,
+    /// When it told last.
+    told: Instant,
     /// When to tell again.
     due: Instant,
 }
@@ -258,6 +264,7 @@ impl Teller {
         if let Some(refused) = &mut report.rejected {
             clip(&mut refused.reason, LONGEST_REASON);
         }
+        self.told = Instant::now();
         let ms = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
         let record = Record {
             instance: self.instance.clone(),
@@ -337,6 +344,9 @@ impl Teller {
 
     /// What was said where it listens: a probe wants nothing of it, and a hello may be by a process of the same name.
     async fn heard(&mut self, message: &Message) {
+        if message.subject.split('.').nth(3) == Some(TELL) {
+            self.due = self.due.min((self.told + AT_MOST).max(Instant::now()));
+        }
         let who = str::from_utf8(&message.payload).ok().and_then(|who| who.split_once(' '));
         let Some((process, host)) = who.filter(|_| message.subject.split('.').nth(3) == Some(HELLO)) else { return };
         if process == self.process {

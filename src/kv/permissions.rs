@@ -101,6 +101,7 @@ impl Permissions {
             publish.push(format!("{api}.STREAM.CREATE.KV_{records}"));
             publish.push(written(&records, "_since"));
             publish.push(format!("confhot.here.{bucket}"));
+            publish.push(format!("confhot.here.{bucket}.tell.>"));
         }
         if *role == Role::Loader {
             publish.push(format!("{api}.INFO"));

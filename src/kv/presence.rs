@@ -24,6 +24,9 @@ use super::{Bucket, BucketError, Key};
 /// Where an instance is asked whether it is there.
 const PROBE: &str = "probe";
 
+/// Where it is asked to tell again.
+pub(super) const TELL: &str = "tell";
+
 /// Where an instance says to its like that it has come.
 pub(super) const HELLO: &str = "hello";
 
@@ -58,6 +61,23 @@ impl Bucket {
             sleep(MOMENT).await;
         };
         self.0.connection.unless_denied(&self.tell_subject(), asking).await.is_ok()
+    }
+
+    /// Asks each of `instances`, the key and the id as [`super::token`] writes it, to tell again what it runs, at once;
+    /// whether that is allowed.
+    pub(crate) async fn may_ask(&self, instances: &[(Key, String)]) -> bool {
+        let client = &self.0.connection.client;
+        let asking = async {
+            for (key, token) in instances {
+                let subject = self.here_subject(TELL, key.as_str(), token);
+                if client.publish(subject, Bytes::new()).await.is_err() {
+                    return;
+                }
+            }
+            sleep(MOMENT).await;
+        };
+        let asks = format!("confhot.here.{}.{TELL}.", self.0.name);
+        self.0.connection.unless_any_denied(|subject| subject.starts_with(&asks), asking).await.is_ok()
     }
 
     /// To be called where the server left a request about `key` unanswered: unless it answers at all, the connection is

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use async_nats::{ConnectOptions, Event, HeaderMap, ServerError};
 use confhot::kv::{Bucket, Connect, Connection, Credentials};
 use futures_util::StreamExt as _;
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::feed::key;
@@ -62,7 +63,7 @@ async fn bucket(server: &Server, name: &str) -> Bucket {
 }
 
 /// Subjects to publish to, and the first letters of the users who may (`1` is service1).
-const PUBLISH: [(&str, &str); 75] = [
+const PUBLISH: [(&str, &str); 76] = [
     // Documents.
     ("$KV.configs.service1", "lo"),
     ("$KV.configs.other", "lo"),
@@ -81,6 +82,7 @@ const PUBLISH: [(&str, &str); 75] = [
     ("confhot.here.configs.hello.a.service1", "1"),
     ("confhot.here.configs.hello.a.service1.sub", ""),
     ("confhot.here.configs.hello.a.other", ""),
+    ("confhot.here.configs.tell.a.service1", "lo"),
     ("confhot.here.configs", "lo"),
     ("confhot.here.configs2.probe.a.service1", ""),
     // What the stream tells.
@@ -256,7 +258,13 @@ impl Recorder {
         let client = ConnectOptions::with_user_and_password("admin".into(), "admin".into());
         let client = client.connect(server.url()).await.unwrap();
         let heard = Arc::new(Mutex::new(BTreeSet::new()));
-        for subject in ["$JS.API.>", "$KV.>", "confhot.here.configs", "confhot.here.configs.hello.>"] {
+        for subject in [
+            "$JS.API.>",
+            "$KV.>",
+            "confhot.here.configs",
+            "confhot.here.configs.hello.>",
+            "confhot.here.configs.tell.>",
+        ] {
             let mut messages = client.subscribe(subject).await.unwrap();
             let heard = heard.clone();
             tokio::spawn(async move {
@@ -407,6 +415,10 @@ async fn each_role_does_its_job_before_and_after_the_server_is_killed_and_uses_a
     for seer in [&status, &inspector, &operator, &loader] {
         assert!(seer.ok(&["status"], "").contains("applied"));
     }
+    // And where it says nothing while it is waited for, it is asked to.
+    serving.signal(Signal::STOP);
+    assert_eq!(operator.run(&["put", "service1", "--wait", "2s"], "port = 10\n").0, 1);
+    serving.signal(Signal::CONT);
     for daemon in [&loading, &serving, &watching] {
         assert!(!daemon.stderr().contains("denies"), "{}", daemon.stderr());
     }

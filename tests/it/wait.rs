@@ -178,6 +178,16 @@ async fn a_frozen_instance_is_waited_for_and_a_thawed_one_applies() {
     service.signal(Signal::CONT);
     let answer = waits.wait_event(DEADLINE, |_| true);
     assert_eq!((waits.wait_exit(), &answer["applied"]), (0, &json!(["f"])));
+
+    // One that is busy with it says so when it is asked; one that says nothing for 15 s is not waited for any longer.
+    let slow = instance(&bucket, &k, "slow").await;
+    wait_status(&bucket, &k, "slow", |status| status.report.revision.is_some()).await;
+    service.signal(Signal::STOP);
+    let (code, answer, _, took) = put_wait(&bucket, &k, "n = 3\nslow_for = 'slow'\nslow_ms = 20_000", &["60s"]);
+    assert_eq!((code, &answer["applied"], &answer["missing"]), (1, &json!(["slow"]), &json!(["f"])));
+    assert!(took < Duration::from_secs(30), "{took:?}");
+    service.signal(Signal::CONT);
+    slow.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
