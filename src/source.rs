@@ -31,6 +31,7 @@ use std::{
 use bytes::Bytes;
 use tokio::time::Instant;
 
+pub(crate) use self::disk::FOLLOW;
 pub use self::trouble::Trouble;
 use self::{
     disk::Read,

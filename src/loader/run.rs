@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::checks::Checked;
 use super::{Event, Loader, LoaderError, Published, Step, Summary, after_schemas, decide};
 use crate::kv::{BucketError, Change, Changes, Entry, Key, Link, Pattern};
-use crate::source::{Batch, Cause, Content};
+use crate::source::{Batch, Cause, Content, FOLLOW, Trouble};
 
 impl Loader {
     /// How long HEAD may take to move after a git operation let go of its lock.
@@ -32,7 +32,7 @@ impl Loader {
             self.ensure().await?;
         }
         for trouble in self.source.troubles() {
-            self.tell(Event::Trouble(trouble.to_string()));
+            self.trouble_with_source(trouble);
         }
         self.sync(None).await?;
         // A file that was being written, or is away, is dealt with when the source has told how that ends.
@@ -210,10 +210,22 @@ impl Loader {
         Ok(())
     }
 
+    /// Tells what the directory does not let us see. What leads out of it is refused as a file that does is.
+    fn trouble_with_source(&mut self, trouble: Trouble) {
+        match &trouble {
+            Trouble::Outside { path, to } => {
+                let root = std::path::absolute(&self.options.dir).unwrap_or_default();
+                let reason = format!("it leads out of the directory, to {}: {FOLLOW}", to.display());
+                self.refuse_because(None, Some(path.strip_prefix(root).unwrap_or(path)), reason);
+            }
+            _ => self.tell(Event::Trouble(trouble.to_string())),
+        }
+    }
+
     /// Publishes what the directory tells, or keeps it for when a server is there.
     async fn batch(&mut self, batch: Batch, connected: bool) {
         for trouble in batch.troubles {
-            self.tell(Event::Trouble(trouble.to_string()));
+            self.trouble_with_source(trouble);
         }
         for over in batch.over {
             tracing::info!("over: {over}");

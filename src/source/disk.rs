@@ -325,7 +325,7 @@ pub(super) fn read(path: &Path, within: Option<&Path>, most: u64) -> Read {
 }
 
 /// What to do about a symlink that leads out of the directory.
-pub(super) const FOLLOW: &str = "--follow-outside follows such links";
+pub(crate) const FOLLOW: &str = "--follow-outside follows such links";
 
 /// The real path of a file that was opened at `path`.
 #[cfg(target_os = "linux")]
