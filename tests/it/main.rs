@@ -14,6 +14,7 @@ mod editors;
 mod faults;
 mod feed;
 mod files;
+mod flood;
 mod fuzz;
 mod group;
 mod guards;
