@@ -35,8 +35,11 @@ mod plain;
 #[path = "../../../src/cli/typed.rs"]
 mod typed;
 
+/// What must hold of an input: panics where it does not.
+type Target = fn(&[u8]);
+
 /// Every target by its name, which is that of its binary and of its directory of seeds.
-pub(crate) const TARGETS: [(&str, fn(&[u8])); 14] = [
+pub(crate) const TARGETS: [(&str, Target); 14] = [
     ("checkout", checkout),
     ("context", context),
     ("diff", changes),
@@ -87,7 +90,9 @@ fn assert_one_line(text: &str) {
 /// Where each scalar is, and all the keys on the way.
 fn scalars(value: &Value) -> Vec<(Vec<String>, &Value)> {
     let below = |step: String, value| {
-        scalars(value).into_iter().map(move |(path, scalar)| ([&[step.clone()], &path[..]].concat(), scalar))
+        scalars(value)
+            .into_iter()
+            .map(move |(path, scalar)| ([std::slice::from_ref(&step), &path[..]].concat(), scalar))
     };
     match value {
         Value::Array(items) => items.iter().enumerate().flat_map(|(n, item)| below(n.to_string(), item)).collect(),
@@ -336,7 +341,7 @@ pub(crate) fn headers(input: &[u8]) {
     // What was read is written, and read again.
     let expected = trimmed(&entry.provenance);
     let mut about = entry.provenance;
-    about.set.clone_from(&expected.set);
+    (about.set, about.writer) = (expected.set.clone(), expected.writer.clone());
     assert_eq!(wire::written(&about), expected);
 
     if let Some((subject, _, _)) = wire::position(&block) {
@@ -370,10 +375,8 @@ fn trimmed(about: &Provenance) -> Provenance {
     {
         *text = text.as_ref().map(line);
     }
-    if let Some(Writer::Other(word)) = &about.writer {
-        trimmed.writer = Some(Writer::Other(line(word)));
-    }
-    // An id in which white space comes to stand is none any more.
+    // An id or a word in which white space comes to stand is another one, or none any more.
+    trimmed.writer = trimmed.writer.filter(|writer| !writer.as_str().contains(char::is_control));
     trimmed.set = trimmed.set.filter(|set| !set.id.contains(|c: char| c.is_control() || c.is_whitespace()));
     trimmed
 }
