@@ -114,7 +114,7 @@ pub struct Wait {
     statuses: Statuses,
     known: HashMap<Name, (Status, Instant)>,
     /// Processes that said goodbye: what is read of them later is old.
-    gone: HashSet<String>,
+    gone: HashSet<(Name, String)>,
     /// From when on all live instances are among the known.
     complete: Instant,
     until: Instant,
@@ -177,9 +177,10 @@ impl Wait {
     fn note(&mut self, status: Status, heard: Instant) -> bool {
         let name = (status.key.clone(), status.token());
         let old = self.known.get(&name).is_some_and(|(_, before)| *before > heard);
-        let news = !old && !self.gone.contains(&status.process);
+        let process = (name, status.process.clone());
+        let news = !old && !self.gone.contains(&process);
         if news {
-            self.known.insert(name, (status, heard));
+            self.known.insert(process.0, (status, heard));
         }
         news
     }
@@ -292,7 +293,8 @@ impl Wait {
                 let name = (key, token);
                 tally.goodbye(&name);
                 if let Some((status, _)) = self.known.remove(&name) {
-                    self.gone.insert(status.process);
+                    // By its name too: whoever forges another's process cannot say goodbye for it.
+                    self.gone.insert((name, status.process));
                 }
             }
         }
