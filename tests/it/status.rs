@@ -283,6 +283,9 @@ async fn a_revision_that_is_unavailable_is_one_event_and_one_change_until_it_hea
     let revision = put(&bucket, &k, "n = 1").await;
     let refused = wait_status(&bucket, &k, "a", |status| status.report.rejected.is_some()).await;
     eventually("the third attempt", DEADLINE, || (tried.load(std::sync::atomic::Ordering::Relaxed) >= 3).then_some(()));
+    // Asked to, all tell again.
+    let client = async_nats::connect(bucket.connection().servers()).await.unwrap();
+    client.publish(format!("confhot.here.{}", bucket.name()), "".into()).await.unwrap();
     let still = wait_status(&bucket, &k, "a", |status| status.seen > refused.seen).await;
     let apart = still.since.duration_since(refused.since).abs();
     assert!(apart < jiff::SignedDuration::from_millis(100), "it changed: {refused:?} {still:?}");
