@@ -55,7 +55,7 @@ async fn a_flood_of_forged_records_ends_no_wait_late_and_fills_no_memory() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert_eq!(waits.wait_exit(), 1, "those who say nothing true have not applied it");
-    assert!(since.elapsed() < Duration::from_secs(12), "it took {:?}", since.elapsed());
+    assert!(since.elapsed() < Duration::from_secs(15), "it took {:?}", since.elapsed());
     assert!(peak < 250, "{peak} MB");
     let shown = tokio::task::block_in_place(|| {
         let status = crate::support::confhot().args(["status"]).args(global).output().unwrap();
