@@ -5,7 +5,7 @@ use std::path::{Component, Path};
 use std::str::FromStr;
 use std::sync::Arc;
 
-use async_nats::HeaderMap;
+use async_nats::{HeaderMap, HeaderName};
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -280,7 +280,7 @@ impl Provenance {
     }
 
     pub(super) fn to_headers(&self, headers: &mut HeaderMap) {
-        let mut set = |name: &'static str, value: &str| headers.insert(name, header_text(value).as_ref());
+        let mut set = |name: &'static str, value: &str| headers.insert(header(name), header_text(value).as_ref());
         if let Some(format) = self.format {
             set("Confhot-Format", &format.to_string());
         }
@@ -310,7 +310,7 @@ impl Provenance {
     }
 
     pub(super) fn from_headers(headers: &HeaderMap) -> Provenance {
-        let text = |name: &str| headers.get(name).map(|value| value.as_str());
+        let text = |name| headers.get(header(name)).map(|value| value.as_str());
         Provenance {
             format: text("Confhot-Format").and_then(|word| word.parse().ok()),
             writer: text("Confhot-Writer").map(Writer::from_word),
@@ -327,6 +327,11 @@ impl Provenance {
             rollback_of: text("Confhot-Rollback-Of").and_then(|revision| revision.parse().ok()).map(Revision),
         }
     }
+}
+
+/// The name of a header. As a plain `&str` it would be copied for each question and each message.
+pub(super) const fn header(name: &'static str) -> HeaderName {
+    HeaderName::from_static(name)
 }
 
 /// A header's value ends at a line break, so a control character in it would forge the next header.
@@ -457,7 +462,7 @@ impl Entry {
         headers: Option<&HeaderMap>,
         value: Bytes,
     ) -> Entry {
-        let text = |name: &str| headers.and_then(|headers| headers.get(name)).map(|value| value.as_str());
+        let text = |name| headers.and_then(|headers| headers.get(header(name))).map(|value| value.as_str());
         // A marker that the server wrote has a reason instead of an operation (ADR-43).
         let deleted = matches!(text("KV-Operation"), Some("DEL" | "PURGE")) || text("Nats-Marker-Reason").is_some();
         Entry {
@@ -484,9 +489,9 @@ impl Entry {
 /// The last sequence of its own subject that a message was to be stored after. Not where there are two of them, or where
 /// it is said to be of another subject: then the server checked something else than what one would read.
 fn expected(headers: &HeaderMap) -> Option<u64> {
-    let mut all = headers.get_all("Nats-Expected-Last-Subject-Sequence");
+    let mut all = headers.get_all(header("Nats-Expected-Last-Subject-Sequence"));
     let (first, second) = (all.next()?, all.next());
-    let other = headers.get("Nats-Expected-Last-Subject-Sequence-Subject");
+    let other = headers.get(header("Nats-Expected-Last-Subject-Sequence-Subject"));
     if second.is_some() || other.is_some() { None } else { first.as_str().parse().ok() }
 }
 

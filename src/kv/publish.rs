@@ -10,7 +10,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use serde::Deserialize;
 
-use super::entry::attempt_id;
+use super::entry::{attempt_id, header};
 use super::{ApiError, Bucket, BucketError, Entry, Key, Operation, Provenance, Revision, code};
 use crate::document::Digest;
 use crate::signature::{Claim, Statement};
@@ -65,14 +65,14 @@ impl Write {
     fn headers(&self, bucket: &Bucket, attempt: &str) -> HeaderMap {
         let mut headers = HeaderMap::new();
         if let Some(claim) = bucket.sign(self) {
-            headers.insert("Confhot-Signature", claim.signature);
-            headers.insert("Confhot-Signer", claim.signer);
+            headers.insert(header("Confhot-Signature"), claim.signature);
+            headers.insert(header("Confhot-Signer"), claim.signer);
         }
-        headers.insert("Nats-Expected-Last-Subject-Sequence", self.expect.sequence().to_string());
-        headers.insert("Confhot-Attempt", attempt);
+        headers.insert(header("Nats-Expected-Last-Subject-Sequence"), self.expect.sequence().to_string());
+        headers.insert(header("Confhot-Attempt"), attempt);
         match self.operation {
-            Operation::Put => headers.insert("Confhot-Digest", self.digest.to_string()),
-            Operation::Delete => headers.insert("KV-Operation", "DEL"),
+            Operation::Put => headers.insert(header("Confhot-Digest"), self.digest.to_string()),
+            Operation::Delete => headers.insert(header("KV-Operation"), "DEL"),
         }
         self.provenance.to_headers(&mut headers);
         headers
@@ -207,12 +207,12 @@ impl Bucket {
         let last = writes.len() - 1;
         for (index, write) in writes.iter().enumerate() {
             let mut headers = write.headers(self, attempt);
-            headers.insert("Nats-Batch-Id", attempt);
-            headers.insert("Nats-Batch-Sequence", (index + 1).to_string());
+            headers.insert(header("Nats-Batch-Id"), attempt);
+            headers.insert(header("Nats-Batch-Sequence"), (index + 1).to_string());
             // A server from before atomic batches would store each message by itself; this makes it refuse.
-            headers.insert("Nats-Required-Api-Level", "2");
+            headers.insert(header("Nats-Required-Api-Level"), "2");
             if index == last {
-                headers.insert("Nats-Batch-Commit", "1");
+                headers.insert(header("Nats-Batch-Commit"), "1");
                 return Ok(self.send(write, headers).await);
             }
             self.fits(write, &headers)?;

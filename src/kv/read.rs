@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::entry::attempt_id;
+use super::entry::{attempt_id, header};
 use super::tail::{Broken, Tail};
 use super::{Bucket, BucketError, ChangeSet, Entry, InvalidKey, Key, Operation, Revision, by_last, code};
 
@@ -492,7 +492,7 @@ pub(super) fn parse_headers(block: &[u8]) -> HeaderMap {
 
 /// Subject, sequence and time of a stored message, as direct get and republish tell them.
 pub(super) fn stored_position(headers: &HeaderMap) -> Option<(&str, u64, Timestamp)> {
-    let text = |name: &str| headers.get_last(name).map(|value| value.as_str());
+    let text = |name| headers.get_last(header(name)).map(|value| value.as_str());
     Some((text("Nats-Subject")?, text("Nats-Sequence")?.parse().ok()?, text("Nats-Time-Stamp")?.parse().ok()?))
 }
 

@@ -9,7 +9,7 @@ use serde_json::json;
 use tokio::time::{Instant, sleep_until};
 
 use super::denied::Interest;
-use super::entry::attempt_id;
+use super::entry::{attempt_id, header};
 use super::read::{reply_position, stored_position};
 use super::{Bucket, BucketError, Entry, Key, Pattern};
 
@@ -150,13 +150,13 @@ impl Tail {
 
 fn republished(bucket: &Bucket, message: Message) -> Option<Entry> {
     let headers = message.headers.as_ref()?;
-    if headers.get_last("Nats-Stream")?.as_str() != bucket.0.stream {
+    if headers.get_last(header("Nats-Stream"))?.as_str() != bucket.0.stream {
         return None;
     }
     let (subject, sequence, created) = stored_position(headers)?;
     let key = bucket.key_of(subject)?;
     // The server's own word comes last: a header of that name may be in the message as well.
-    let previous = headers.get_last("Nats-Last-Sequence").and_then(|last| last.as_str().parse().ok());
+    let previous = headers.get_last(header("Nats-Last-Sequence")).and_then(|last| last.as_str().parse().ok());
     let entry = Entry::from_message(key, sequence, created, message.headers.as_ref(), message.payload);
     Some(Entry { previous, ..entry })
 }
