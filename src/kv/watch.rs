@@ -56,7 +56,7 @@ pub struct Floor {
 
 /// One key, followed. Dropped, it ends.
 pub struct Watch {
-    seen: mpsc::Receiver<Seen>,
+    seen: mpsc::UnboundedReceiver<Seen>,
     /// Polled by whoever waits for the next: from one task to another is a part of the way to the swap.
     follower: Fuse<BoxFuture<'static, ()>>,
 }
@@ -73,7 +73,8 @@ impl Watch {
     ///
     /// Must be called within a tokio runtime.
     pub fn start(bucket: &Bucket, key: &Key, floor: Option<Floor>) -> Watch {
-        let (out, seen) = mpsc::channel(64);
+        // Never long: nothing is followed before all that was told is taken.
+        let (out, seen) = mpsc::unbounded_channel();
         let follower = Follower {
             pattern: Pattern::from(key),
             bucket: bucket.clone(),
@@ -93,7 +94,7 @@ impl Watch {
             stage: 0,
             failures: 0,
         };
-        Watch { seen, follower: follower.run().boxed().fuse() }
+        Watch { seen, follower: follower.follow().boxed().fuse() }
     }
 
     /// What happened next; `None` never comes before the runtime ends. Cancel-safe. Nothing is followed while nobody waits
@@ -122,7 +123,7 @@ struct Follower {
     bucket: Bucket,
     key: Key,
     pattern: Pattern,
-    out: mpsc::Sender<Seen>,
+    out: mpsc::UnboundedSender<Seen>,
     floor: Option<Floor>,
     cursor: Option<Position>,
     /// The bucket that the cursor is of, where that is known.
@@ -143,9 +144,6 @@ struct Follower {
     failures: u32,
 }
 
-/// The listener is gone.
-struct Over;
-
 type Read = Result<Option<Entry>, BucketError>;
 
 impl Follower {
@@ -156,13 +154,7 @@ impl Follower {
     /// The longest pause after a read that failed.
     const PATIENCE: Duration = Duration::from_secs(5);
 
-    async fn run(mut self) {
-        // The only way out is that nobody listens any more.
-        let Over = self.follow().await;
-        self.tail.close().await;
-    }
-
-    async fn follow(&mut self) -> Over {
+    async fn follow(mut self) {
         let mut link = self.bucket.connection().link();
         let mut was = link.borrow_and_update().clone();
         // Subscribed before anything is asked, so that nothing falls between.
@@ -172,15 +164,13 @@ impl Follower {
         // Kept from one turn to the next: to set a timer anew takes some of the way to the swap.
         let mut timer = std::pin::pin!(sleep_until(self.due));
         let (mut told_down, mut told_refusal) = (false, false);
-        if was.up && self.connected().await.is_err() {
-            return Over;
+        if was.up {
+            self.connected();
         }
         loop {
             let now = link.borrow().clone();
             if was.up != now.up || was.generation != now.generation || was.dropped != now.dropped {
-                if self.link_changed(&was, &now).await.is_err() {
-                    return Over;
-                }
+                self.link_changed(&was, &now).await;
                 (reading, idle) = (None.into(), true);
                 // That it went was told just now; what the attempts to reconnect say is not another outage.
                 told_down |= was.up;
@@ -189,35 +179,30 @@ impl Follower {
             let refusal = now.refusal();
             if !now.up && !told_down && now.problem.is_some() {
                 (told_down, told_refusal) = (true, refusal.is_some());
-                if self.tell(Seen::Disconnected(now.problem.clone())).await.is_err() {
-                    return Over;
-                }
+                self.tell(Seen::Disconnected(now.problem.clone()));
             } else if let Some(refusal) = refusal.filter(|_| !told_refusal) {
                 // It went for another reason, but this is why it does not come back.
                 told_refusal = true;
-                if self.tell(Seen::Trouble(refusal)).await.is_err() {
-                    return Over;
-                }
+                self.tell(Seen::Trouble(refusal));
             }
             (told_down, told_refusal) = (told_down && !now.up, told_refusal && !now.up);
-            if now.up && idle && matches!(self.known, Known::Unasked) && self.ask_about_bucket().await.is_err() {
-                return Over;
+            if now.up && idle && matches!(self.known, Known::Unasked) {
+                self.ask_about_bucket().await;
             }
             if timer.deadline() != self.due {
                 timer.as_mut().reset(self.due);
             }
-            let step = tokio::select! {
+            tokio::select! {
                 biased;
                 told = self.tail.next() => match told {
                     Ok(entry) => self.offer(entry, true).await,
-                    Err(Broken::Gap) => { self.soon(); Ok(()) }
-                    Err(Broken::Denied(what)) => self.unheard(what).await,
+                    Err(Broken::Gap) => self.soon(),
+                    Err(Broken::Denied(what)) => self.unheard(what),
                 },
                 answer = &mut reading, if !idle => {
                     (reading, idle) = (None.into(), true);
-                    match answer {
-                        Some(answer) => self.answered(answer).await,
-                        None => Ok(()),
+                    if let Some(answer) = answer {
+                        self.answered(answer).await;
                     }
                 }
                 () = &mut timer, if now.up && idle => {
@@ -235,18 +220,13 @@ impl Follower {
                         read
                     });
                     (reading, idle) = (Some(read).into(), false);
-                    Ok(())
                 }
-                changed = link.changed() => if changed.is_ok() { Ok(()) } else { Err(Over) },
-                () = self.out.closed() => Err(Over),
-            };
-            if let Err(over) = step {
-                return over;
+                changed = link.changed() => if changed.is_err() { return },
             }
         }
     }
 
-    async fn link_changed(&mut self, was: &Link, now: &Link) -> Result<(), Over> {
+    async fn link_changed(&mut self, was: &Link, now: &Link) {
         if now.generation != was.generation || now.dropped != was.dropped {
             // A consumer does not survive the server's restart; a core subscription does, with a gap.
             if matches!(self.tail, Tail::Consumer { .. }) {
@@ -255,22 +235,22 @@ impl Follower {
             self.soon();
         }
         match (was.up, now.up) {
-            (true, false) => self.tell(Seen::Disconnected(now.problem.clone())).await,
-            (false, true) => self.connected().await,
+            (true, false) => self.tell(Seen::Disconnected(now.problem.clone())),
+            (false, true) => self.connected(),
             // Away and back between two looks.
             (true, true) if now.generation != was.generation => {
-                self.tell(Seen::Disconnected(None)).await?;
-                self.connected().await
+                self.tell(Seen::Disconnected(None));
+                self.connected();
             }
-            _ => Ok(()),
+            _ => {}
         }
     }
 
-    async fn connected(&mut self) -> Result<(), Over> {
+    fn connected(&mut self) {
         if let Some(version) = self.bucket.connection().too_old() {
-            self.trouble(format!("nats-server {version} is too old: confhot needs 2.11 or later")).await?;
+            self.trouble(format!("nats-server {version} is too old: confhot needs 2.11 or later"));
         }
-        self.tell(Seen::Connected).await
+        self.tell(Seen::Connected);
     }
 
     /// Reads the key at once, and again shortly after.
@@ -280,7 +260,7 @@ impl Follower {
     }
 
     /// Once in a process, and when the bucket turns out to be another one: how it tells of writes, and its identity.
-    async fn ask_about_bucket(&mut self) -> Result<(), Over> {
+    async fn ask_about_bucket(&mut self) {
         match self.bucket.describe().await {
             Ok(told) => {
                 if let Some(floor) = self.floor.take()
@@ -297,13 +277,12 @@ impl Follower {
                     self.tail.close().await;
                     self.open_tail().await;
                 }
-                self.tell(Seen::Bucket(identity)).await?;
+                self.tell(Seen::Bucket(identity));
             }
             Err(BucketError::Denied(_) | BucketError::TimedOut { .. }) => self.known = Known::Denied,
             // No bucket yet: asked again before the next read.
             Err(_) => {}
         }
-        Ok(())
     }
 
     /// Where writes are told again; a bucket that we may not ask about is taken for one that confhot made.
@@ -324,7 +303,7 @@ impl Follower {
         self.tail = opened.unwrap_or(Tail::None);
     }
 
-    async fn answered(&mut self, answer: Read) -> Result<(), Over> {
+    async fn answered(&mut self, answer: Read) {
         let was_steady = self.stage > Self::AGAIN.len();
         match answer {
             Ok(Some(entry)) => {
@@ -336,40 +315,38 @@ impl Follower {
                     self.known = Known::Unasked;
                 }
                 if newer {
-                    self.offer(entry, false).await?;
+                    self.offer(entry, false).await;
                 } else {
-                    self.tell(Seen::Confirmed).await?;
+                    self.tell(Seen::Confirmed);
                 }
             }
             Ok(None) => {
                 self.recovered();
-                self.absent().await?;
+                self.absent();
             }
             Err(BucketError::Missing(_)) if self.cursor.is_none() => {
-                self.absent().await?;
+                self.absent();
                 self.failed();
             }
             // The connection's own events tell the rest.
             Err(BucketError::Interrupted) => self.soon(),
             Err(error) => {
                 if self.bucket.connection().link().borrow().up {
-                    self.trouble(error.to_string()).await?;
+                    self.trouble(error.to_string());
                 }
                 self.failed();
             }
         }
-        Ok(())
     }
 
-    async fn absent(&mut self) -> Result<(), Over> {
+    fn absent(&mut self) {
         self.absences += 1;
         // One answer may be a replica's that lags; a value that was seen is called gone by two in a row.
         let sure = self.cursor.is_none() || self.absences >= 2;
         if sure && !self.told_absent {
             self.told_absent = true;
-            self.tell(Seen::Absent).await?;
+            self.tell(Seen::Absent);
         }
-        Ok(())
     }
 
     fn recovered(&mut self) {
@@ -392,28 +369,28 @@ impl Follower {
     }
 
     /// The tail is not allowed: from now on the key is read every few seconds.
-    async fn unheard(&mut self, what: String) -> Result<(), Over> {
+    fn unheard(&mut self, what: String) {
         self.due = self.due.min(Instant::now() + DENIED);
         if self.unheard.as_ref() == Some(&what) {
-            return Ok(());
+            return;
         }
         self.unheard = Some(what.clone());
-        self.tell(Seen::Trouble(BucketError::Denied(what).to_string())).await
+        self.tell(Seen::Trouble(BucketError::Denied(what).to_string()));
     }
 
-    async fn trouble(&mut self, text: String) -> Result<(), Over> {
+    fn trouble(&mut self, text: String) {
         if self.trouble.as_ref() == Some(&text) {
-            return Ok(());
+            return;
         }
         self.trouble = Some(text.clone());
-        self.tell(Seen::Trouble(text)).await
+        self.tell(Seen::Trouble(text));
     }
 
     /// Tells `entry` if it supersedes what was seen.
-    async fn offer(&mut self, entry: Entry, live: bool) -> Result<(), Over> {
+    async fn offer(&mut self, entry: Entry, live: bool) {
         if let Some(cursor) = self.cursor {
             if !entry.supersedes(&cursor) {
-                return Ok(());
+                return;
             }
             // A gap: something was stored that the tail did not tell. What came is newer all the same.
             if live && entry.previous.is_some_and(|previous| previous != cursor.revision.0) {
@@ -423,9 +400,9 @@ impl Follower {
                 // The bucket was made anew, and may tell of writes in another way; or a replica lags in a cluster whose
                 // clocks disagree. The bucket's identity tells which, where we may ask for it.
                 self.known = Known::Unasked;
-                self.ask_about_bucket().await?;
+                self.ask_about_bucket().await;
                 if matches!(&self.known, Known::Told(told) if self.cursor_in.as_ref() == Some(&told.identity)) {
-                    return Ok(());
+                    return;
                 }
             }
         }
@@ -435,13 +412,13 @@ impl Follower {
             Known::Unasked | Known::Denied => None,
         };
         self.told_absent = false;
-        self.tell(Seen::Entry { entry, live }).await?;
+        self.tell(Seen::Entry { entry, live });
         // It is dealt with before anything else is looked at.
         tokio::task::yield_now().await;
-        Ok(())
     }
 
-    async fn tell(&self, seen: Seen) -> Result<(), Over> {
-        self.out.send(seen).await.map_err(|_| Over)
+    fn tell(&self, seen: Seen) {
+        // It cannot be gone: it is what polls this.
+        let _ = self.out.send(seen);
     }
 }
