@@ -325,17 +325,24 @@ impl Shared {
                 self.met.notify_all();
                 continue;
             }
-            news |= queue.mark(path, &event.kind, at);
+            if queue.matters(&path, &event.kind) {
+                if !news {
+                    // To wake up takes longer than the rest of this; who is up already waits for the lock.
+                    self.wake.notify_one();
+                }
+                news = true;
+                queue.mark(path, &event.kind, at);
+            }
         }
         if !news {
             return;
         }
         let alone = queue.saved_alone();
-        // Locked before anybody is woken, who will wait for it then; what was read before is old now.
+        // Locked before the queue is let go of, so that whoever takes from it waits for what is read now; what was read
+        // before is old.
         let mut early = self.early();
         *early = None;
         drop(queue);
-        self.wake.notify_one();
         let Some(real) = alone else { return };
         // Where it is a symlink, only the one who asks for it knows how far that may lead.
         let Read::Bytes(bytes, print) = disk::read(&real, Some(&real), SMALL) else { return };
@@ -348,23 +355,22 @@ impl Shared {
     }
 }
 
+fn has_left(kind: &EventKind) -> bool {
+    matches!(kind, EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(RenameMode::From)))
+}
+
 impl Queue {
-    /// Notes one event, and says whether it is worth waking up for.
-    fn mark(&mut self, path: PathBuf, kind: &EventKind, at: SystemTime) -> bool {
-        let left = matches!(kind, EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(RenameMode::From)));
+    /// Notes one event that matters.
+    fn mark(&mut self, path: PathBuf, kind: &EventKind, at: SystemTime) {
         if self.lock.as_ref() == Some(&path) {
-            self.locked = !left;
+            self.locked = !has_left(kind);
             self.lock_told = true;
-            return true;
-        }
-        let watched_left = left && self.interests.contains_key(&path);
-        if !watched_left && !self.matters(&path, kind) {
-            return false;
+            return;
         }
         if self.seen.len() >= MOST_PATHS {
             self.seen = HashMap::new();
             self.rescan = true;
-            return true;
+            return;
         }
         let new = Seen { at, placed: false, made: false, open: false, closed: false, touched: false, left: false };
         let seen = self.seen.entry(path).or_insert(new);
@@ -390,7 +396,6 @@ impl Queue {
                 seen.placed = false;
             }
         }
-        true
     }
 
     /// The document that was saved, if that is all that has happened since the last take.
@@ -402,7 +407,11 @@ impl Queue {
         (saved && named).then(|| path.clone())
     }
 
+    /// Whether an event is worth waking up for.
     fn matters(&self, path: &Path, kind: &EventKind) -> bool {
+        if self.lock.as_deref() == Some(path) || has_left(kind) && self.interests.contains_key(path) {
+            return true;
+        }
         let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else { return false };
         let Some(interest) = self.interests.get(dir) else { return false };
         if interest.names.contains(name) {
