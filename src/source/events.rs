@@ -22,7 +22,7 @@ use std::{
 use bytes::Bytes;
 use notify::{
     Config, ErrorKind, Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _,
-    event::{AccessKind, AccessMode, ModifyKind, RenameMode},
+    event::{AccessKind, AccessMode, EventKindMask, ModifyKind, RenameMode},
 };
 use tempfile::TempDir;
 
@@ -129,6 +129,12 @@ pub(super) struct Events {
     cookies: Option<(TempDir, u64)>,
 }
 
+/// Not what only reads: to read a file of ours, or for anybody to look through all of them, would wake us up each time, and
+/// fill the kernel's queue.
+fn config() -> Config {
+    Config::default().with_event_kinds(EventKindMask::CORE | EventKindMask::ACCESS_CLOSE)
+}
+
 impl Events {
     /// Sets up `notify`; where that fails (no inotify instance left) nothing is ever told and [`Events::refusal`] says
     /// why.
@@ -154,7 +160,7 @@ impl Events {
             let shared = Arc::clone(&shared);
             move |event| shared.mark(event)
         };
-        let mut watcher = RecommendedWatcher::new(callback, Config::default()).map_err(|error| error.to_string());
+        let mut watcher = RecommendedWatcher::new(callback, config()).map_err(|error| error.to_string());
         let cookies = watcher.as_mut().ok().and_then(|watcher| {
             let dir = tempfile::Builder::new().prefix("confhot-").tempdir().ok()?;
             let real = dir.path().canonicalize().ok()?;
@@ -259,7 +265,7 @@ impl Events {
         let Some((dir, count)) = &mut self.cookies else {
             // Nowhere to put one: what its thread has taken so far is better than nothing.
             if let Ok(watcher) = &mut self.watcher {
-                let _ = watcher.configure(Config::default());
+                let _ = watcher.configure(config());
             }
             return;
         };
