@@ -24,7 +24,7 @@ mod trouble;
 use std::{
     fmt, io,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError},
     time::{Duration, SystemTime},
 };
 
@@ -48,6 +48,9 @@ const PORTION: usize = 64;
 
 /// For so long after a sweep found what the kernel had not told, the kernel is not relied on.
 const DOUBT: Duration = Duration::from_secs(3_600);
+
+/// The longest wait for a lock without going to sleep.
+const SOON: Duration = Duration::from_micros(100);
 
 /// How a directory is watched.
 #[derive(Debug, Clone)]
@@ -177,6 +180,19 @@ struct Running {
     began: Instant,
     stamp: u32,
     found: Vec<Trouble>,
+}
+
+/// A lock that is held for some microseconds. To fall asleep for it and to be woken takes longer than that.
+pub(crate) fn lock_soon<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    let began = std::time::Instant::now();
+    loop {
+        match mutex.try_lock() {
+            Ok(guard) => return guard,
+            Err(TryLockError::Poisoned(poisoned)) => return poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) if began.elapsed() < SOON => std::hint::spin_loop(),
+            Err(TryLockError::WouldBlock) => return mutex.lock().unwrap_or_else(PoisonError::into_inner),
+        }
+    }
 }
 
 /// What a lock file makes us do.

@@ -46,7 +46,7 @@ impl Ahead {
 
     /// What `bytes`, read from the file at `path`, came to, if they were parsed ahead.
     pub(super) fn take(&self, path: &Path, bytes: &Bytes) -> Option<Parsed> {
-        let last = self.0.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        let last = source::lock_soon(&self.0).take()?;
         (last.role == role(path) && last.bytes == bytes).then_some(last)
     }
 }

@@ -29,6 +29,7 @@ use tempfile::TempDir;
 use super::{
     Ahead,
     disk::{self, Fingerprint, Read},
+    lock_soon,
 };
 
 /// Distinct paths kept before the set is given up for a sweep; real trees stay far below, a runaway tool does not.
@@ -251,7 +252,7 @@ impl Events {
     /// What the file at a real path held when the last event on it was taken, where it was read then and still has the same
     /// fingerprint. Waits for a reading that is under way.
     pub(super) fn early(&self, real: &Path) -> Option<Read> {
-        let Early { bytes, print, .. } = self.shared.early().take_if(|early| early.real == real)?;
+        let Early { bytes, print, .. } = lock_soon(&self.shared.early).take_if(|early| early.real == real)?;
         let now = std::fs::metadata(real).ok()?;
         (Fingerprint::of(&now) == print).then_some(Read::Bytes(bytes, print))
     }
