@@ -14,7 +14,9 @@ use futures_util::future::{BoxFuture, OptionFuture, join};
 use tokio::time::{Instant, sleep_until};
 
 use crate::document::Digest;
-use crate::kv::{Bucket, BucketError, FORGOTTEN, Heard, Key, RETURN, Revision, Roll, Status, Statuses, settling};
+use crate::kv::{
+    Bucket, BucketError, FORGOTTEN, Heard, Key, MOST_RECORDS, RETURN, Revision, Roll, Status, Statuses, settling,
+};
 
 /// An instance that was not heard for this long, while a server was connected, is gone.
 const GONE: Duration = Duration::from_secs(15);
@@ -144,8 +146,9 @@ impl Wait {
             complete: Instant::now(),
             until,
         };
-        let Looked { read, settle, absent, fleeting, .. } = look(bucket.clone(), wait.roll.clone(), Vec::new()).await?;
-        if fleeting && !bucket.may_ask_all().await {
+        let Looked { read, settle, absent, fleeting, more, .. } =
+            look(bucket.clone(), wait.roll.clone(), Vec::new()).await?;
+        if more || fleeting && !bucket.may_ask_all().await {
             // Who does not happen to stand there is not known.
             wait.complete += NEVER;
         }
@@ -178,7 +181,9 @@ impl Wait {
         let name = (status.key.clone(), status.token());
         let old = self.known.get(&name).is_some_and(|(_, before)| *before > heard);
         let process = (name, status.process.clone());
-        let news = !old && !self.gone.contains(&process);
+        // Whoever may tell may tell under any number of names.
+        let room = self.known.len() < MOST_RECORDS || self.known.contains_key(&process.0);
+        let news = room && !old && !self.gone.contains(&process);
         if news {
             self.known.insert(process.0, (status, heard));
         }
@@ -292,7 +297,9 @@ impl Wait {
             Heard::Goodbye { key, token } => {
                 let name = (key, token);
                 tally.goodbye(&name);
-                if let Some((status, _)) = self.known.remove(&name) {
+                if let Some((status, _)) = self.known.remove(&name)
+                    && self.gone.len() < MOST_RECORDS
+                {
                     // By its name too: whoever forges another's process cannot say goodbye for it.
                     self.gone.insert((name, status.process));
                 }
@@ -321,6 +328,8 @@ struct Looked {
     absent: bool,
     /// Whether some may be missing at any time.
     fleeting: bool,
+    /// Whether there are more than were read.
+    more: bool,
     /// Whether it was allowed to ask the silent.
     told: bool,
 }
@@ -336,8 +345,9 @@ async fn look(bucket: Bucket, roll: Roll, silent: Vec<Name>) -> Result<Looked, B
         let age = Duration::try_from(called.now.duration_since(status.seen)).unwrap_or_default();
         here.checked_sub(age).unwrap_or(here)
     };
-    let read = called.statuses.iter().map(|status| (status.clone(), heard(status))).collect();
-    Ok(Looked { read, settle, absent: called.absent > 0, fleeting: called.fleeting, told })
+    let (absent, fleeting, more) = (called.absent > 0, called.fleeting, called.more > 0);
+    let read = called.statuses.into_iter().map(|status| (heard(&status), status)).map(|(at, status)| (status, at));
+    Ok(Looked { read: read.collect(), settle, absent, fleeting, more, told })
 }
 
 /// Whether the process that told `status`, heard at `heard`, was there at `began`, or may have been.

@@ -155,7 +155,7 @@ pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome
     };
     let out = &session.out;
     let roll = Roll::new(&bucket, key, AGAIN);
-    let Read { mut lines, now, settle, fleeting } = read(&bucket, &roll, key, heads).await?;
+    let Read { mut lines, now, settle, fleeting, more } = read(&bucket, &roll, key, heads).await?;
     let untrusted = match &trust {
         Some(trust) => told_distrust(out, &mut lines, &signing::distrusted(&bucket, trust, key).await?),
         None => false,
@@ -169,6 +169,9 @@ pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome
              loader makes it as it should be",
             bucket.name()
         ));
+    }
+    if more > 0 {
+        out.note(&format!("{more} more records are not looked at: find out who writes so many"));
     }
     let outcome = |lines: &[Line]| if lines.iter().any(Line::is_problem) { Outcome::No } else { Outcome::Yes };
     if !args.watch {
@@ -192,6 +195,8 @@ struct Read {
     settle: Option<Duration>,
     /// Whether some may be missing at any time.
     fleeting: bool,
+    /// How many records were not looked at.
+    more: usize,
 }
 
 /// Without `may_read`, the newest revision that an instance knows counts as the head.
@@ -206,7 +211,7 @@ async fn read(bucket: &Bucket, roll: &Roll, key: Option<&Key>, may_read: bool) -
         Some(key) => bucket.head(key).await?.iter().for_each(&mut note),
         None => bucket.each_head(&Pattern::all(), false, |entry| note(&entry)).await?,
     }
-    let Called { statuses, now, fleeting, .. } = roll.call().await?;
+    let Called { statuses, now, fleeting, more, .. } = roll.call().await?;
     for status in statuses.iter().filter(|_| !may_read) {
         let Some(revision) = status.report.newest else { continue };
         let head = heads.entry(status.key.clone()).or_insert(Head { revision, what: What::Told });
@@ -224,7 +229,7 @@ async fn read(bucket: &Bucket, roll: &Roll, key: Option<&Key>, may_read: bool) -
         let place = |line: &Line| (!line.is_problem(), line.is_problem().then_some(std::cmp::Reverse(line.since)));
         (place(a), &a.key, &a.instance).cmp(&(place(b), &b.key, &b.instance))
     });
-    Ok(Read { lines, now, settle, fleeting })
+    Ok(Read { lines, now, settle, fleeting, more })
 }
 
 fn show(out: &Output, lines: &[Line], now: Timestamp) -> anyhow::Result<()> {

@@ -151,6 +151,8 @@ pub struct Called {
     pub absent: usize,
     /// Whether the bucket of records forgets them before their instances tell again, so that some may be missing.
     pub fleeting: bool,
+    /// How many records there are that were not looked at, because nobody has so many instances.
+    pub more: usize,
 }
 
 impl Roll {
@@ -164,7 +166,7 @@ impl Roll {
     /// # Errors
     /// [`BucketError`].
     pub async fn call(&self) -> Result<Called, BucketError> {
-        let Records { mut statuses, now, fleeting } = self.bucket.records(self.key.as_ref()).await?;
+        let Records { mut statuses, now, fleeting, more } = self.bucket.records(self.key.as_ref()).await?;
         let age = |status: &Status| Duration::try_from(now.duration_since(status.seen)).unwrap_or_default();
         statuses.retain(|status| age(status) <= status.beat + GRACE);
         let at = Instant::now();
@@ -195,6 +197,6 @@ impl Roll {
         }
         let mut index = 0..;
         statuses.retain(|_| index.next().is_none_or(|index| !gone.contains(&index)));
-        Ok(Called { statuses, now, absent: gone.len(), fleeting })
+        Ok(Called { statuses, now, absent: gone.len(), fleeting, more })
     }
 }

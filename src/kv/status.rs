@@ -65,6 +65,9 @@ pub(super) const LONGEST_NAME: usize = 256;
 /// Longest record that the server takes, in bytes: all of these if JSON has to escape each byte of them.
 const LONGEST: i32 = 16_384;
 
+/// So many records are looked at: more than a server has connections for. Whoever may write records may write any number.
+pub(crate) const MOST_RECORDS: usize = 65_536;
+
 /// Longest token that names an instance, in bytes.
 pub(super) const LONGEST_TOKEN: usize = 128;
 
@@ -228,6 +231,7 @@ pub(super) fn clip(text: &mut String, longest: usize) {
         let end = (0..=longest).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
         text.truncate(end);
         text.push('…');
+        text.shrink_to_fit();
     }
 }
 
@@ -246,7 +250,18 @@ pub fn settling(statuses: &[Status], now: Timestamp) -> Option<Duration> {
 
 impl Status {
     pub(super) fn read(key: &Key, value: &[u8], seen: Timestamp) -> Option<Status> {
-        let record: Record = serde_json::from_slice(value).ok()?;
+        if value.len() > LONGEST as usize {
+            return None;
+        }
+        let mut record: Record = serde_json::from_slice(value).ok()?;
+        // No instance writes longer ones.
+        let Instance { service, id, host, version } = &mut record.instance;
+        let names = [service, host, version, &mut record.process].map(|name| (name, LONGEST_NAME));
+        let rejected = record.report.rejected.iter_mut();
+        let reasons = rejected.flat_map(|it| [(&mut it.kind, LONGEST_NAME), (&mut it.reason, LONGEST_REASON)]);
+        for (text, longest) in names.into_iter().chain(reasons).chain([(id, LONGEST_ID)]) {
+            clip(text, longest + '…'.len_utf8());
+        }
         // Whoever may write under one name only cannot speak for another.
         let named = format!("{}.{}", record.key, token(&record.instance.id));
         let ago = |ms: u64| Duration::from_millis(ms.min(i32::MAX as u64 * 1_000));
@@ -279,6 +294,8 @@ pub(super) struct Records {
     pub(super) now: Timestamp,
     /// Whether they are gone before their instances tell again, as in a bucket that was not made for such slow ones.
     pub(super) fleeting: bool,
+    /// How many there are beside those, which are [`MOST_RECORDS`] then.
+    pub(super) more: usize,
 }
 
 /// What instances tell, as they tell it. Dropped, it ends.
@@ -335,12 +352,16 @@ impl Bucket {
     /// The records of `key` or of all keys, whoever told them and is gone by now.
     pub(super) async fn records(&self, key: Option<&Key>) -> Result<Records, BucketError> {
         let bucket = self.status_bucket();
-        let mut statuses = Vec::new();
+        let (mut statuses, mut more) = (Vec::new(), 0);
         let read = async {
             bucket
                 .each_head(&pattern(key), true, |entry| {
-                    if entry.operation == Operation::Put {
-                        statuses.extend(Status::read(&entry.key, &entry.value, entry.created));
+                    if entry.operation == Operation::Delete {
+                        return;
+                    }
+                    match statuses.len() {
+                        MOST_RECORDS => more += 1,
+                        _ => statuses.extend(Status::read(&entry.key, &entry.value, entry.created)),
                     }
                 })
                 .await?;
@@ -349,10 +370,10 @@ impl Bucket {
         match read.await {
             Ok(StreamInfo { ts, config, .. }) => {
                 let fleeting = !config.max_age.is_zero() && config.max_age < LONGEST_AGE;
-                Ok(Records { statuses, now: ts.unwrap_or_else(Timestamp::now), fleeting })
+                Ok(Records { statuses, now: ts.unwrap_or_else(Timestamp::now), fleeting, more })
             }
             Err(BucketError::Missing(_)) => {
-                Ok(Records { statuses: Vec::new(), now: Timestamp::now(), fleeting: false })
+                Ok(Records { statuses: Vec::new(), now: Timestamp::now(), fleeting: false, more: 0 })
             }
             Err(error) => Err(error),
         }
@@ -543,5 +564,27 @@ mod tests {
         assert_eq!(read("s.i").unwrap().report.revision, Some(Revision(3)));
         assert_eq!(read("s.j"), None);
         assert_eq!(read("t.i"), None);
+    }
+
+    #[test]
+    fn a_record_is_no_longer_than_instances_write_it() {
+        let read = |reason: usize| {
+            let record = serde_json::json!({
+                "service": "s".repeat(300), "instance": "i", "host": "h", "version": "1", "key": "s", "revision": 3,
+                "digest": null, "newest": 4, "state": "rejected", "for_ms": 5, "up_ms": 6, "connected_ms": 7, "process": "p",
+                "rejected": { "revision": 4, "kind": "invalid", "reason": "r".repeat(reason) },
+            });
+            Status::read(&Key::parse("s.i").unwrap(), &serde_json::to_vec(&record).unwrap(), Timestamp::UNIX_EPOCH)
+        };
+
+        let clipped = read(12_000).unwrap();
+        assert!(clipped.instance.service.len() < 270 && clipped.report.rejected.unwrap().reason.len() < 1_010);
+        let (mut written, once) = ("r".repeat(2_000), read(1_000).unwrap());
+        assert_eq!(once.report.rejected.unwrap().reason.len(), 1_000);
+        clip(&mut written, LONGEST_REASON);
+        let again = written.clone();
+        clip(&mut written, LONGEST_REASON + '…'.len_utf8());
+        assert_eq!(written, again, "what an instance clipped is not clipped again");
+        assert_eq!(read(20_000), None);
     }
 }

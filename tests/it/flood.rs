@@ -21,6 +21,9 @@ fn forged(instance: &str, newest: u64) -> Vec<u8> {
     serde_json::to_vec(&record).unwrap()
 }
 
+/// Some 40 MB of records.
+const NAMES: u64 = 3_000;
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_of_forged_records_ends_no_wait_late_and_fills_no_memory() {
     let server = Server::start();
@@ -29,8 +32,9 @@ async fn a_flood_of_forged_records_ends_no_wait_late_and_fills_no_memory() {
     let client = async_nats::connect(server.url()).await.unwrap();
     let subject = |n: u64| format!("$KV.{}_status.service1.forged{n}", bucket.name());
     let flood = tokio::spawn({
-        let (client, subjects) = (client.clone(), (0..300).map(subject).collect::<Vec<_>>());
-        let records: Vec<_> = (0..300).map(|n| bytes::Bytes::from(forged(&format!("forged{n}"), revision.0))).collect();
+        let (client, subjects) = (client.clone(), (0..NAMES).map(subject).collect::<Vec<_>>());
+        let records: Vec<_> =
+            (0..NAMES).map(|n| bytes::Bytes::from(forged(&format!("forged{n}"), revision.0))).collect();
         async move {
             loop {
                 for (subject, record) in subjects.iter().zip(&records) {
@@ -41,7 +45,9 @@ async fn a_flood_of_forged_records_ends_no_wait_late_and_fills_no_memory() {
             }
         }
     });
-    eventually("they stand", Duration::from_secs(20), || (run(&bucket, &["status"]).1.len() >= 300).then_some(()));
+    eventually("they stand", Duration::from_secs(20), || {
+        (run(&bucket, &["status"]).1.len() >= NAMES as usize).then_some(())
+    });
 
     let since = Instant::now();
     let file = document("n = 1");
@@ -56,7 +62,7 @@ async fn a_flood_of_forged_records_ends_no_wait_late_and_fills_no_memory() {
     }
     assert_eq!(waits.wait_exit(), 1, "those who say nothing true have not applied it");
     assert!(since.elapsed() < Duration::from_secs(15), "it took {:?}", since.elapsed());
-    assert!(peak < 250, "{peak} MB");
+    assert!(peak < 200, "{peak} MB");
     let shown = tokio::task::block_in_place(|| {
         let status = crate::support::confhot().args(["status"]).args(global).output().unwrap();
         [status.stdout, status.stderr].concat()
