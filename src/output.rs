@@ -23,7 +23,7 @@ use self::hidden::line_without_passwords;
 pub(crate) use self::hidden::{value_without_passwords, without_passwords};
 pub(crate) use self::log::Log;
 pub(crate) use self::plain::plain;
-use self::plain::plain_but_tabs;
+use self::plain::{plain_but_tabs, plain_json};
 
 pub(crate) const ADDED: Style = AnsiColor::Green.on_default();
 pub(crate) const REMOVED: Style = AnsiColor::Red.on_default();
@@ -104,7 +104,7 @@ impl Output {
 
     /// As [`Output::json`], for what is given out exactly, passwords included.
     pub(crate) fn exact_json(&self, value: &impl Serialize) -> anyhow::Result<()> {
-        let mut line = serde_json::to_vec(value)?;
+        let mut line = plain_json(value)?;
         line.push(b'\n');
         self.bytes(&line)
     }
