@@ -19,6 +19,7 @@ mod fuzz;
 mod group;
 mod guards;
 mod help;
+mod hostile;
 mod inspect;
 mod interop;
 mod journal;
