@@ -454,7 +454,7 @@ impl Bulk {
     /// Writes that are timed before the rest is sent.
     const SAMPLE: u32 = 16;
     /// Single writes under way at once.
-    const WINDOW: usize = 512;
+    const WINDOW: usize = 128;
     /// Writes in one batch.
     const BATCH: usize = 1_000;
     /// Batches under way at once.
