@@ -153,6 +153,8 @@ pub struct Description {
     pub max_value: Option<usize>,
     /// What the subjects begin with under which stored writes are told again, without the last dot.
     pub(crate) republished: Option<String>,
+    /// The name of the server that stores it, or leads those that do.
+    pub(crate) leader: Option<String>,
     /// Servers that keep a copy.
     pub replicas: usize,
     /// In which settings the bucket differs from one that confhot makes, one line each.
@@ -182,6 +184,12 @@ struct StreamInfo {
     state: StreamState,
     /// The server's time; it tells one since 2.10.
     ts: Option<jiff::Timestamp>,
+    cluster: Option<Placement>,
+}
+
+#[derive(Deserialize)]
+struct Placement {
+    leader: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -372,6 +380,7 @@ impl Bucket {
             direct: is.allow_direct,
             max_value: usize::try_from(is.max_message_size).ok().filter(|limit| *limit > 0),
             republished,
+            leader: info.cluster.as_ref().and_then(|cluster| cluster.leader.clone()),
             replicas: is.num_replicas,
             differences,
         }

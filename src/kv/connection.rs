@@ -280,6 +280,12 @@ impl Connection {
         Some(self.client.try_server_info()?.version)
     }
 
+    /// Whether the connected server is the one called `name` and belongs to no cluster: what it publishes itself goes through
+    /// no other on its way here.
+    pub(super) fn is_alone(&self, name: &str) -> bool {
+        self.client.try_server_info().is_some_and(|server| server.server_name == name && server.cluster.is_none())
+    }
+
     /// The connected server's version where it is older than [`OLDEST_SERVER`].
     pub fn too_old(&self) -> Option<String> {
         let (major, minor, patch) = OLDEST_SERVER;
