@@ -298,6 +298,8 @@ struct Candidate {
     document: Document,
     seen: SystemTime,
     observed: bool,
+    /// The commit that holds it, where that was looked for already.
+    commit: Option<Option<String>>,
 }
 
 /// Whether a loader reads a file of this name: documents and their schemas.
@@ -473,6 +475,8 @@ impl Loader {
     /// held: a touch is no change, and what was refused was said.
     fn candidate(&mut self, path: &Path, bytes: Bytes, seen: SystemTime, observed: bool) -> Option<Candidate> {
         let alone = self.claim(path);
+        // Before what is parsed elsewhere is waited for.
+        let commit = observed.then(|| self.commit_of(path, &bytes));
         let ahead = self.ahead.take(path, &bytes);
         let digest = ahead.as_ref().map_or_else(|| Digest::of(&bytes), |ahead| ahead.digest);
         let file = self.files.get_mut(path)?;
@@ -503,7 +507,7 @@ impl Loader {
             None => ahead::parse(role(path), bytes, digest, self.options.allow_empty),
         };
         match parsed.and_then(|document| self.judged(&key, document)) {
-            Ok(document) => Some(Candidate { path: path.to_owned(), key, document, seen, observed }),
+            Ok(document) => Some(Candidate { path: path.to_owned(), key, document, seen, observed, commit }),
             Err(error) => {
                 self.refuse(Some(key), Some(path), error.into());
                 None
@@ -537,13 +541,23 @@ impl Loader {
         self.files.keys().filter(|path| role(path) != Role::Schema).count()
     }
 
+    fn commit_of(&self, path: &Path, bytes: &[u8]) -> Option<String> {
+        self.checkout.as_ref()?.commit_of(path, bytes)
+    }
+
+    /// The commit that holds a candidate.
+    fn commit(&self, candidate: &Candidate) -> Option<String> {
+        let looked_for = candidate.commit.clone();
+        looked_for.unwrap_or_else(|| self.commit_of(&candidate.path, candidate.document.bytes()))
+    }
+
     fn write(&self, candidate: &Candidate, expect: Expect, set: Option<&ChangeSet>) -> Write {
         let document = &candidate.document;
         let checkout = self.checkout.as_deref();
         let mut provenance = Provenance::by(Writer::Loader);
         provenance.format = Some(document.format());
         provenance.author = checkout.and_then(Checkout::author).or_else(|| self.options.author.clone());
-        provenance.commit = checkout.and_then(|checkout| checkout.commit_of(&candidate.path, document.bytes()));
+        provenance.commit = self.commit(candidate);
         provenance.path = Some(candidate.path.display().to_string());
         provenance.source = Some(self.id.clone());
         provenance.read_at = Timestamp::try_from(candidate.seen).ok();

@@ -254,9 +254,10 @@ impl Loader {
         // `git checkout` and `git pull` move HEAD just after they let go of the index.
         if batch.held
             && let Some(checkout) = &self.checkout
-            && !candidates.iter().all(|it| checkout.commit_of(&it.path, it.document.bytes()).is_some())
+            && !candidates.iter().all(|it| self.commit(it).is_some())
         {
             let _ = checkout.settle(Self::SETTLE).await;
+            candidates.iter_mut().for_each(|it| it.commit = None);
         }
         if connected {
             let together = batch.cause == Cause::Event;

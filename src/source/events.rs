@@ -257,6 +257,11 @@ impl Events {
         (Fingerprint::of(&now) == print).then_some(Read::Bytes(bytes, print))
     }
 
+    /// Whether the file at a real path was read, and is no symlink then.
+    pub(super) fn is_early(&self, real: &Path) -> bool {
+        lock_soon(&self.shared.early).as_ref().is_some_and(|early| early.real == real)
+    }
+
     /// Returns once every event that the kernel had queued before the call is in the set.
     ///
     /// The kernel's queue is first in, first out, so they are in once the event of a file is that is made now, in a

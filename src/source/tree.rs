@@ -462,6 +462,9 @@ impl Tree {
         }
         let (dir, real) = (dir.real.clone(), dir.real.join(name));
         let wanted = (self.wanted)(&name.to_string_lossy());
+        if told.cause == Cause::Event && hop.is_none() && self.events.is_early(&real) {
+            return self.file(path, &real, told);
+        }
         let about = match fs::symlink_metadata(&real) {
             Ok(about) => about,
             Err(error) if is_absent(&error) => {
@@ -488,13 +491,19 @@ impl Tree {
                     }
                 }
             }
+        } else if wanted {
+            self.file(path, &real, told);
         } else {
             self.unlink(path);
             self.forget_dirs(path, told);
-            if wanted {
-                self.document(path, &real, told);
-            }
         }
+    }
+
+    /// Takes note of a document that is itself at its path.
+    fn file(&mut self, path: &Path, real: &Path, told: Told) {
+        self.unlink(path);
+        self.forget_dirs(path, told);
+        self.document(path, real, told);
     }
 
     /// Forgets the directory that was at a path, if there was one.
