@@ -158,34 +158,34 @@ impl Output {
 
     /// Rows in columns under a head; of cells that come from elsewhere, control characters are escaped.
     pub(crate) fn table<Row: AsRef<[String]>>(&self, head: &[&str], rows: &[Row]) -> anyhow::Result<()> {
-        let rows: Vec<_> = rows.iter().map(|row| (Style::new(), row.as_ref())).collect();
-        self.styled_table(head, &rows)
+        self.styled_table(head, rows.iter().map(|row| (Style::new(), row)))
     }
 
-    /// As [`Output::table`], each row in a style of its own where answers are coloured.
+    /// As [`Output::table`], each row in a style of its own where answers are coloured. They are asked for twice, and none is
+    /// kept: there may be very many.
     pub(crate) fn styled_table<Row: AsRef<[String]>>(
         &self,
         head: &[&str],
-        rows: &[(Style, Row)],
+        rows: impl Iterator<Item = (Style, Row)> + Clone,
     ) -> anyhow::Result<()> {
-        let cells = |row: &'_ Row| row.as_ref().iter().map(|cell| plain(cell).into_owned()).collect::<Vec<_>>();
-        let rows: Vec<_> = rows.iter().map(|(style, row)| (*style, cells(row))).collect();
         let mut widths: Vec<_> = head.iter().map(|cell| cell.chars().count()).collect();
-        for (_, row) in &rows {
-            for (width, cell) in widths.iter_mut().zip(row) {
-                *width = cell.chars().count().max(*width);
+        for (_, row) in rows.clone() {
+            for (width, cell) in widths.iter_mut().zip(row.as_ref()) {
+                *width = plain(cell).chars().count().max(*width);
             }
         }
-        let line = |cells: &mut dyn Iterator<Item = &str>| {
+        let line = |cells: &mut dyn Iterator<Item = Cow<'_, str>>| {
             let mut line = String::new();
             for (cell, width) in cells.zip(&widths) {
                 let _ = write!(line, "{cell:width$}  ");
             }
             line.trim_end().to_owned()
         };
-        self.line(&self.paint(STRONG, &line(&mut head.iter().copied())))?;
-        rows.iter()
-            .try_for_each(|(style, row)| self.line(&self.paint(*style, &line(&mut row.iter().map(String::as_str)))))
+        self.line(&self.paint(STRONG, &line(&mut head.iter().map(|cell| Cow::from(*cell)))))?;
+        for (style, row) in rows {
+            self.line(&self.paint(style, &line(&mut row.as_ref().iter().map(|cell| plain(cell)))))?;
+        }
+        Ok(())
     }
 
     /// `text` in a style, where answers are coloured.

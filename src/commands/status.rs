@@ -171,7 +171,7 @@ pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome
         ));
     }
     if more > 0 {
-        out.note(&format!("{more} more records are not looked at: find out who writes so many"));
+        out.note(&format!("{more} more records are not shown: find out who writes so many"));
     }
     let outcome = |lines: &[Line]| if lines.iter().any(Line::is_problem) { Outcome::No } else { Outcome::Yes };
     if !args.watch {
@@ -239,31 +239,28 @@ fn show(out: &Output, lines: &[Line], now: Timestamp) -> anyhow::Result<()> {
     if lines.is_empty() {
         return Ok(());
     }
-    let rows: Vec<_> = lines
-        .iter()
-        .map(|line| {
-            let style = match line.state {
-                "applied" => Style::new(),
-                "rejected" => REMOVED,
-                _ => STRONG,
-            };
-            let revision = |revision: Option<Revision>| revision.map_or("-".into(), |revision| revision.to_string());
-            let ago = |at: Timestamp| short(now.duration_since(at));
-            let cells = [
-                line.key.to_string(),
-                line.instance.clone(),
-                line.host.clone(),
-                revision(line.revision),
-                revision(line.head),
-                line.state.to_owned(),
-                ago(line.since),
-                ago(line.seen),
-                line.distrust.as_ref().or(line.reason.as_ref()).cloned().unwrap_or_default(),
-            ];
-            (style, cells)
-        })
-        .collect();
-    out.styled_table(&["KEY", "INSTANCE", "HOST", "REVISION", "HEAD", "STATE", "FOR", "SEEN", "REASON"], &rows)
+    let rows = lines.iter().map(|line| {
+        let style = match line.state {
+            "applied" => Style::new(),
+            "rejected" => REMOVED,
+            _ => STRONG,
+        };
+        let revision = |revision: Option<Revision>| revision.map_or("-".into(), |revision| revision.to_string());
+        let ago = |at: Timestamp| short(now.duration_since(at));
+        let cells = [
+            line.key.to_string(),
+            line.instance.clone(),
+            line.host.clone(),
+            revision(line.revision),
+            revision(line.head),
+            line.state.to_owned(),
+            ago(line.since),
+            ago(line.seen),
+            line.distrust.as_ref().or(line.reason.as_ref()).cloned().unwrap_or_default(),
+        ];
+        (style, cells)
+    });
+    out.styled_table(&["KEY", "INSTANCE", "HOST", "REVISION", "HEAD", "STATE", "FOR", "SEEN", "REASON"], rows)
 }
 
 /// Says of each instance, and of each key that none follows, what is not trusted; whether a head is among that.
