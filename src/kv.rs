@@ -47,7 +47,7 @@ pub use permissions::{Permissions, Role};
 pub use presence::{Called, Roll};
 pub use publish::{Bulk, Expect, PublishError, Published, Write};
 pub use read::Pattern;
-pub(crate) use status::{FORGOTTEN, MOST_RECORDS, RETURN};
+pub(crate) use status::{FORGOTTEN, MOST_RECORDS, RETURN, Room};
 pub use status::{Heard, Instance, Refused, Report, Standing, Status, Statuses, settling, token};
 pub use watch::{Floor, Seen, Watch};
 

@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::document::Digest;
 use crate::kv::{
-    Bucket, BucketError, FORGOTTEN, Heard, Key, MOST_RECORDS, RETURN, Revision, Roll, Status, Statuses, settling,
+    Bucket, BucketError, FORGOTTEN, Heard, Key, MOST_RECORDS, RETURN, Revision, Roll, Room, Status, Statuses, settling,
 };
 
 /// An instance that was not heard for this long, while a server was connected, is gone.
@@ -106,6 +106,8 @@ pub struct Outcome {
     /// Whether all instances that were live are among them for sure. Where not, the server was restarted, or the bucket
     /// made, so short a time ago that some may not have told yet; it is no yes then.
     pub complete: bool,
+    /// Whether so many told that not all of them were listened to; it is not complete then.
+    pub crowded: bool,
 }
 
 /// A wait that has taken note of who is live.
@@ -115,6 +117,9 @@ pub struct Wait {
     roll: Roll,
     statuses: Statuses,
     known: HashMap<Name, (Status, Instant)>,
+    room: Room,
+    /// Whether there was not enough of it.
+    crowded: bool,
     /// Processes that said goodbye: what is read of them later is old.
     gone: HashSet<(Name, String)>,
     /// From when on all live instances are among the known.
@@ -142,13 +147,16 @@ impl Wait {
             roll: Roll::new(bucket, key, AGAIN),
             statuses,
             known: HashMap::new(),
+            room: Room::default(),
+            crowded: false,
             gone: HashSet::new(),
             complete: Instant::now(),
             until,
         };
         let Looked { read, settle, absent, fleeting, more, .. } =
             look(bucket.clone(), wait.roll.clone(), Vec::new()).await?;
-        if more || fleeting && !bucket.may_ask_all().await {
+        wait.crowded = more;
+        if fleeting && !bucket.may_ask_all().await {
             // Who does not happen to stand there is not known.
             wait.complete += NEVER;
         }
@@ -178,16 +186,34 @@ impl Wait {
 
     /// Takes note of what an instance told; whether it is news.
     fn note(&mut self, status: Status, heard: Instant) -> bool {
-        let name = (status.key.clone(), status.token());
-        let old = self.known.get(&name).is_some_and(|(_, before)| *before > heard);
-        let process = (name, status.process.clone());
-        // Whoever may tell may tell under any number of names.
-        let room = self.known.len() < MOST_RECORDS || self.known.contains_key(&process.0);
-        let news = room && !old && !self.gone.contains(&process);
-        if news {
-            self.known.insert(process.0, (status, heard));
+        let process = ((status.key.clone(), status.token()), status.process.clone());
+        if self.gone.contains(&process) {
+            return false;
         }
-        news
+        match self.known.get_mut(&process.0) {
+            Some((_, at)) if *at > heard => false,
+            Some((before, at)) => {
+                self.room.leave(before);
+                if self.room.take(&status) {
+                    *before = status;
+                } else {
+                    // What it says is listened to all the same.
+                    self.room.take(before);
+                    self.crowded = true;
+                }
+                *at = heard;
+                true
+            }
+            None if self.room.take(&status) => {
+                self.known.insert(process.0, (status, heard));
+                true
+            }
+            // Whoever may tell may tell under any number of names.
+            None => {
+                self.crowded = true;
+                false
+            }
+        }
     }
 
     /// Waits until every instance that was live applied exactly the revision of `targets` that its key has there, or one
@@ -228,8 +254,9 @@ impl Wait {
             if up_since.is_some_and(|since| now - since > GONE) {
                 tally.give_up_on_the_silent(now, GONE);
             }
-            if let Some(verdict) = tally.verdict(now >= self.until, complete) {
-                return tally.outcome(verdict, complete);
+            let all = complete && !self.crowded;
+            if let Some(verdict) = tally.verdict(now >= self.until, all) {
+                return Outcome { crowded: self.crowded, ..tally.outcome(verdict, all) };
             }
             tokio::select! {
                 biased;
@@ -297,11 +324,12 @@ impl Wait {
             Heard::Goodbye { key, token } => {
                 let name = (key, token);
                 tally.goodbye(&name);
-                if let Some((status, _)) = self.known.remove(&name)
-                    && self.gone.len() < MOST_RECORDS
-                {
-                    // By its name too: whoever forges another's process cannot say goodbye for it.
-                    self.gone.insert((name, status.process));
+                if let Some((status, _)) = self.known.remove(&name) {
+                    self.room.leave(&status);
+                    if self.gone.len() < MOST_RECORDS {
+                        // By its name too: whoever forges another's process cannot say goodbye for it.
+                        self.gone.insert((name, status.process));
+                    }
                 }
             }
         }
@@ -312,6 +340,8 @@ impl Wait {
         if self.note(status.clone(), heard) {
             // It was away when the records were read, and live all the same.
             if tally.wanted.is_some() || was_live(&status, heard, began) {
+                // A name that said goodbye made room for another, and is still one that was waited for.
+                self.crowded |= tally.members.len() >= MOST_RECORDS;
                 tally.join(&name, &status.instance.id, heard);
             }
             tally.hear(&name, &status, heard);
@@ -385,7 +415,7 @@ impl Tally {
 
     /// Waits for an instance too.
     fn join(&mut self, name: &Name, instance: &str, heard: Instant) {
-        if self.targets.contains_key(&name.0) {
+        if self.targets.contains_key(&name.0) && self.members.len() < MOST_RECORDS {
             let new = || Counted {
                 instance: instance.to_owned(),
                 fate: Fate::Waiting,
@@ -515,7 +545,7 @@ impl Tally {
         let mut unread: Vec<_> =
             self.targets.keys().filter(|key| !self.members.keys().any(|(of, _)| of == *key)).cloned().collect();
         unread.sort();
-        Outcome { verdict, members: self.members(), unread, complete }
+        Outcome { verdict, members: self.members(), unread, complete, crowded: false }
     }
 }
 

@@ -261,13 +261,16 @@ fn summary(waited: &Waited) -> String {
 /// last of these where answers are JSON.
 pub(crate) fn tell(session: &Session, waited: &Waited) -> anyhow::Result<()> {
     let out = &session.out;
+    if waited.crowded {
+        out.note("more instances tell than are listened to: find out who writes so many records");
+    }
     match &waited.verdict {
         Verdict::Nobody if waited.members.is_empty() => {
             out.note("no live instance is known that could apply it");
             out.note("hint: start one, or say --instances 0 where that is right");
             return Ok(());
         }
-        Verdict::NotInTime if !waited.complete => {
+        Verdict::NotInTime if !waited.complete && !waited.crowded => {
             out.note("not all live instances may be known yet: the server was restarted, or the bucket made, just now")
         }
         Verdict::Superseded(key, revision) if !out.is_json() => {

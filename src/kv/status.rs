@@ -13,14 +13,16 @@
 //! has passed for all of them: a mark stands among the records that is forgotten with them and does not age
 //! ([`Bucket::complete_in`]), and each record says for how long its connection has stood ([`settling`]).
 
+use std::collections::HashMap;
 use std::time::Duration;
 
-use async_nats::Subscriber;
 use async_nats::jetstream::stream;
 use bytes::Bytes;
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use super::{
     Answer, Bucket, BucketError, Description, Entry, Key, Operation, Pattern, Revision, Roll, StreamInfo, code,
@@ -65,8 +67,20 @@ pub(super) const LONGEST_NAME: usize = 256;
 /// Longest record that the server takes, in bytes: all of these if JSON has to escape each byte of them.
 const LONGEST: i32 = 16_384;
 
-/// So many records are looked at: more than a server has connections for. Whoever may write records may write any number.
+/// So many records are kept: more than a server has connections for. Whoever may write records may write any number.
 pub(crate) const MOST_RECORDS: usize = 65_536;
+const MOST: Taken = Taken { records: MOST_RECORDS, text: 32 << 20 };
+
+/// So many of one key, and so much text in them as if all refuse it and say why at length: whoever may write those of one
+/// key only cannot crowd out the others.
+const MOST_OF_A_KEY: Taken = Taken { records: 16_384, text: 16 << 20 };
+
+/// So many that were told wait to be taken, as in the queue of the client; what comes then is lost, and read later.
+const MOST_TOLD: usize = 8_192;
+
+/// The most that the server keeps of records, in bytes: twice as many instances as are looked at of a key, all with the
+/// longest reasons.
+const MOST_STORED: i64 = 64 << 20;
 
 /// Longest token that names an instance, in bytes.
 pub(super) const LONGEST_TOKEN: usize = 128;
@@ -231,7 +245,6 @@ pub(super) fn clip(text: &mut String, longest: usize) {
         let end = (0..=longest).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
         text.truncate(end);
         text.push('…');
-        text.shrink_to_fit();
     }
 }
 
@@ -266,19 +279,27 @@ impl Status {
         let named = format!("{}.{}", record.key, token(&record.instance.id));
         let ago = |ms: u64| Duration::from_millis(ms.min(i32::MAX as u64 * 1_000));
         (named == key.as_str()).then_some(())?;
+        // Copies are as large as what they hold; what was parsed goes as a whole, and leaves no gaps between them.
         Some(Status {
             key: Key::parse(&record.key).ok()?,
-            instance: record.instance,
-            report: record.report,
+            instance: record.instance.clone(),
+            report: record.report.clone(),
             seen,
             since: seen.checked_sub(jiff::SignedDuration::try_from(ago(record.for_ms)).ok()?).unwrap_or(seen),
             up: ago(record.up_ms),
             connected: ago(record.connected_ms),
             beat: Duration::from_millis(record.beat_ms).clamp(QUICK, LONGEST_BEAT),
             here: false,
-            process: record.process,
+            process: record.process.clone(),
             twin: record.twin,
         })
+    }
+
+    /// How many bytes of text it holds.
+    fn text(&self) -> usize {
+        let Instance { service, id, host, version } = &self.instance;
+        let refused = self.report.rejected.as_ref().map_or(0, |refused| refused.kind.len() + refused.reason.len());
+        [service, id, host, version, &self.process].map(String::len).iter().sum::<usize>() + refused
     }
 
     /// Its id, as [`token`] writes it.
@@ -294,15 +315,58 @@ pub(super) struct Records {
     pub(super) now: Timestamp,
     /// Whether they are gone before their instances tell again, as in a bucket that was not made for such slow ones.
     pub(super) fleeting: bool,
-    /// How many there are beside those, which are [`MOST_RECORDS`] then.
+    /// How many there are for which there was no [`Room`].
     pub(super) more: usize,
+}
+
+/// What a reader has room for, however many there are.
+#[derive(Debug, Default)]
+pub(crate) struct Room {
+    of: HashMap<Key, Taken>,
+    all: Taken,
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+struct Taken {
+    records: usize,
+    /// In bytes.
+    text: usize,
+}
+
+impl Taken {
+    fn and(self, text: usize, most: Taken) -> Option<Taken> {
+        let taken = Taken { records: self.records + 1, text: self.text + text };
+        (taken.records <= most.records && taken.text <= most.text).then_some(taken)
+    }
+
+    fn without(self, text: usize) -> Taken {
+        Taken { records: self.records - 1, text: self.text - text }
+    }
+}
+
+impl Room {
+    /// Whether there is room for `status`; it is taken then.
+    pub(crate) fn take(&mut self, status: &Status) -> bool {
+        let of = self.of.get(&status.key).copied().unwrap_or_default().and(status.text(), MOST_OF_A_KEY);
+        let (Some(of), Some(all)) = (of, self.all.and(status.text(), MOST)) else { return false };
+        self.of.insert(status.key.clone(), of);
+        self.all = all;
+        true
+    }
+
+    /// `status`, which has taken its room, goes.
+    pub(crate) fn leave(&mut self, status: &Status) {
+        if let Some(of) = self.of.get_mut(&status.key) {
+            (*of, self.all) = (of.without(status.text()), self.all.without(status.text()));
+        }
+    }
 }
 
 /// What instances tell, as they tell it. Dropped, it ends.
 #[derive(Debug)]
 pub struct Statuses {
-    bucket: Bucket,
-    subscriber: Subscriber,
+    told: mpsc::Receiver<Heard>,
+    _listens: JoinSet<()>,
 }
 
 impl Statuses {
@@ -310,21 +374,19 @@ impl Statuses {
     ///
     /// Told without the server's store between, so that a lost one is possible: read [`Bucket::statuses`] now and then.
     pub async fn next(&mut self) -> Option<Heard> {
-        loop {
-            let message = self.subscriber.next().await?;
-            let Some(key) = self.bucket.key_of(&message.subject) else { continue };
-            let entry = Entry::from_message(key, 0, Timestamp::now(), message.headers.as_ref(), message.payload);
-            let heard = match entry.operation {
-                Operation::Put => {
-                    Status::read(&entry.key, &entry.value, entry.created).map(|it| Heard::Status(it.into()))
-                }
-                Operation::Delete => entry.key.as_str().rsplit_once('.').and_then(|(key, token)| {
-                    Some(Heard::Goodbye { key: Key::parse(key).ok()?, token: token.to_owned() })
-                }),
-            };
-            if heard.is_some() {
-                return heard;
-            }
+        self.told.recv().await
+    }
+}
+
+/// What `message` tells.
+fn heard(bucket: &Bucket, message: async_nats::Message) -> Option<Heard> {
+    let key = bucket.key_of(&message.subject)?;
+    let entry = Entry::from_message(key, 0, Timestamp::now(), message.headers.as_ref(), message.payload);
+    match entry.operation {
+        Operation::Put => Status::read(&entry.key, &entry.value, entry.created).map(|it| Heard::Status(it.into())),
+        Operation::Delete => {
+            let (key, token) = entry.key.as_str().rsplit_once('.')?;
+            Some(Heard::Goodbye { key: Key::parse(key).ok()?, token: token.to_owned() })
         }
     }
 }
@@ -352,16 +414,17 @@ impl Bucket {
     /// The records of `key` or of all keys, whoever told them and is gone by now.
     pub(super) async fn records(&self, key: Option<&Key>) -> Result<Records, BucketError> {
         let bucket = self.status_bucket();
-        let (mut statuses, mut more) = (Vec::new(), 0);
+        let (mut statuses, mut room, mut more) = (Vec::new(), Room::default(), 0);
         let read = async {
             bucket
                 .each_head(&pattern(key), true, |entry| {
                     if entry.operation == Operation::Delete {
                         return;
                     }
-                    match statuses.len() {
-                        MOST_RECORDS => more += 1,
-                        _ => statuses.extend(Status::read(&entry.key, &entry.value, entry.created)),
+                    match Status::read(&entry.key, &entry.value, entry.created) {
+                        Some(status) if room.take(&status) => statuses.push(status),
+                        Some(_) => more += 1,
+                        None => {}
                     }
                 })
                 .await?;
@@ -386,8 +449,31 @@ impl Bucket {
     pub async fn follow_statuses(&self, key: Option<&Key>) -> Result<Statuses, BucketError> {
         let bucket = self.status_bucket();
         let subject = bucket.subject(pattern(key).as_str());
-        let subscriber = bucket.0.connection.client.subscribe(subject).await.map_err(BucketError::transport)?;
-        Ok(Statuses { bucket, subscriber })
+        let mut subscriber = bucket.0.connection.client.subscribe(subject).await.map_err(BucketError::transport)?;
+        let (tell, told) = mpsc::channel(MOST_TOLD);
+        let mut listens = JoinSet::new();
+        // The client's own queue holds so many of any length, also of what the stream refuses: all that stands there is taken
+        // at once, though not for ever, and what finds no room is not even parsed.
+        listens.spawn(async move {
+            let tell = |message| {
+                if let Ok(place) = tell.try_reserve()
+                    && let Some(heard) = heard(&bucket, message)
+                {
+                    place.send(heard);
+                }
+            };
+            while let Some(message) = subscriber.next().await {
+                tell(message);
+                let rest = async {
+                    for _ in 0..MOST_TOLD {
+                        let Some(Some(message)) = subscriber.next().now_or_never() else { return };
+                        tell(message);
+                    }
+                };
+                tokio::task::unconstrained(rest).await;
+            }
+        });
+        Ok(Statuses { told, _listens: listens })
     }
 
     /// How long it takes until all live instances have told what they run since the server forgot it; zero where that is
@@ -469,7 +555,7 @@ impl Bucket {
             description: Some(format!("what each instance runs of the configuration in `{}`", self.0.name)),
             subjects: vec![bucket.subject(">")],
             max_messages: -1,
-            max_bytes: -1,
+            max_bytes: MOST_STORED,
             max_messages_per_subject: 1,
             max_message_size: LONGEST,
             max_age: LONGEST_AGE,
@@ -499,6 +585,8 @@ impl Bucket {
             match bucket.api::<StreamInfo>(format!("STREAM.CREATE.{}", bucket.0.stream), body).await {
                 Ok(_) => return self.mark().await,
                 Err(BucketError::Refused { code: code::STREAM_NAME_IN_USE, .. }) => return Ok(()),
+                // The server sets aside what it may come to, and has not got, or may not give, as much.
+                Err(BucketError::Refused { .. }) if config.max_bytes > 0 => config.max_bytes = -1,
                 // An account that may store nothing in memory.
                 Err(BucketError::Refused { .. }) if config.storage == stream::StorageType::Memory => {
                     config.storage = stream::StorageType::File;
@@ -586,5 +674,28 @@ mod tests {
         clip(&mut written, LONGEST_REASON + '…'.len_utf8());
         assert_eq!(written, again, "what an instance clipped is not clipped again");
         assert_eq!(read(20_000), None);
+    }
+
+    #[test]
+    fn whoever_fills_the_room_of_one_key_leaves_the_others_theirs() {
+        let named = |key: &str, reason: usize| {
+            let mut status = status(1, 1);
+            status.key = Key::parse(key).unwrap();
+            let reason = "r".repeat(reason);
+            status.report.rejected = Some(Refused { revision: Revision(1), kind: "invalid".into(), reason });
+            status
+        };
+        let mut room = Room::default();
+        let honest = named("a", LONGEST_REASON);
+        assert!((0..12_000).all(|_| room.take(&honest)), "so many instances of a key may all say why at length");
+
+        let taken = (0..).take_while(|_| room.take(&named("b", 3))).count();
+        assert_eq!(taken, MOST_OF_A_KEY.records);
+        assert!(!room.take(&named("b", 0)) && room.take(&named("c", LONGEST_REASON)));
+        room.leave(&named("b", 3));
+        assert!(room.take(&named("b", 3)) && !room.take(&named("b", 3)));
+
+        let keys = (0..).take_while(|n| room.take(&named(&format!("k{n}"), 3))).count();
+        assert_eq!(keys + 12_000 + taken + 1, MOST.records);
     }
 }
