@@ -28,8 +28,14 @@ fn main() -> ExitCode {
     let Cli { global, verb } = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // Usage errors go to stderr and help goes to stdout; neither can be told anywhere else.
-            let _ = error.print();
+            // Usage errors go to stderr and help goes to stdout; neither can be told anywhere else. What was typed is quoted
+            // in them, and may be what others called a file.
+            let mut typed = std::env::args_os();
+            if error.use_stderr() && typed.any(|it| output::is_hostile(&it.to_string_lossy())) {
+                output::complain_of_usage(&error.render().to_string());
+            } else {
+                let _ = error.print();
+            }
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };

@@ -22,7 +22,7 @@ use crate::cli::{Color, Global, OutputFormat};
 use self::hidden::line_without_passwords;
 pub(crate) use self::hidden::{value_without_passwords, without_passwords};
 pub(crate) use self::log::Log;
-pub(crate) use self::plain::plain;
+pub(crate) use self::plain::{is_hostile, plain};
 use self::plain::{plain_but_tabs, plain_json};
 
 pub(crate) const ADDED: Style = AnsiColor::Green.on_default();
@@ -249,6 +249,11 @@ impl Output {
 /// An error of a process that has not got as far as an [`Output`].
 pub(crate) fn complain(text: &str) {
     say(&format!("error: {}", plain(text)));
+}
+
+/// As [`complain`], of what was typed, in words that are several lines and quote it.
+pub(crate) fn complain_of_usage(text: &str) {
+    text.trim_end().lines().for_each(|line| say(&plain(line)));
 }
 
 /// A line on stderr; where nobody reads that there is no better place to say so.

@@ -11,10 +11,15 @@ fn is_hidden(c: char) -> bool {
     c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
+/// Whether `text` has any of that.
+pub(crate) fn is_hostile(text: &str) -> bool {
+    text.contains(is_hidden)
+}
+
 /// `text` with its control characters written out: what others wrote must not move the cursor, forge a line, or reorder
 /// what is read.
 pub(crate) fn plain(text: &str) -> Cow<'_, str> {
-    if !text.contains(is_hidden) {
+    if !is_hostile(text) {
         return text.into();
     }
     text.chars()
