@@ -51,8 +51,9 @@ impl Context {
                 if path.contains("://") {
                     bail!("it keeps a secret at `{text}`, where confhot does not look: only files are supported");
                 }
-                *file = match (path.strip_prefix("~/"), home) {
-                    (Some(rest), Some(home)) => Some(home.join(rest)),
+                let below = path.strip_prefix('~').filter(|rest| rest.is_empty() || rest.starts_with('/'));
+                *file = match (below, home) {
+                    (Some(rest), Some(home)) => Some(home.join(rest.trim_start_matches('/'))),
                     _ => Some(path).filter(|path| !path.is_empty()).map(PathBuf::from),
                 };
             }
