@@ -2,6 +2,7 @@
 //! load.
 
 use std::collections::BTreeMap;
+use std::net::TcpStream;
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -560,4 +561,32 @@ async fn without_a_database_the_section_is_checked_and_shown_and_nothing_is_conn
     assert_eq!(service.metric("confhot_database_pools"), 0);
     assert_eq!(service.offer(&document("mysql://h/d")).await["kind"], "invalid");
     assert_eq!(service.daemon.stderr().matches("connects to no database").count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_only_connects_takes_nobody_the_answer_that_is_being_made() {
+    let postgres = Postgres::shared();
+    let database = postgres.database("secret").await;
+    let mut service = Service::start(&[]).await;
+    let patient = "connect_timeout = \"60s\"\n[server]\nrequest_timeout = \"60s\"\n";
+    service.apply(&format!("{}{patient}", document(&database.url))).await;
+    service.db();
+    let frozen = postgres.freeze_backend(&database.name).await;
+    let url = address(&service.daemon);
+    let under_way = thread::spawn({
+        let url = format!("{url}/db");
+        move || http_get(&url)
+    });
+    eventually("the request waits for its answer", DEADLINE, || {
+        (service.metric("confhot_database_connections{state=\"in_use\"}") == 1).then_some(())
+    });
+
+    let to = url.strip_prefix("http://").unwrap();
+    let idle: Vec<_> = (0..300).map(|_| TcpStream::connect(to).unwrap()).collect();
+    assert_eq!(service.get("healthz").0, 200, "after all of them");
+    drop(frozen);
+
+    let (status, body) = under_way.join().unwrap().expect("an answer, and not an end");
+    assert!(status == 200 && body.contains(&database.name), "{status} {body}");
+    drop(idle);
 }

@@ -1,8 +1,8 @@
 //! The sample service's HTTP side.
 
-use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -15,6 +15,7 @@ use axum::{Json, Router};
 use confhot::kv::{Key, Revision};
 use confhot::live::{Reader, Serving};
 use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use serde_json::{Value, json};
@@ -73,7 +74,8 @@ pub(super) async fn serve(listener: TcpListener, page: Page, shutdown: Cancellat
         .layer(middleware::from_fn_with_state(page.clone(), in_time))
         .with_state(page);
     let mut connections = JoinSet::new();
-    let mut oldest = VecDeque::new();
+    // The oldest first.
+    let mut seats: Vec<Seat> = Vec::new();
     loop {
         let accepted = tokio::select! {
             () = shutdown.cancelled() => break,
@@ -89,13 +91,14 @@ pub(super) async fn serve(listener: TcpListener, page: Page, shutdown: Cancellat
                 continue;
             }
         };
-        oldest.retain(|connection: &AbortHandle| !connection.is_finished());
-        if oldest.len() >= CONNECTIONS
-            && let Some(connection) = oldest.pop_front()
-        {
-            connection.abort();
+        seats.retain(|seat| !seat.connection.is_finished());
+        if seats.len() >= CONNECTIONS {
+            let idle = seats.iter().position(|seat| !seat.answering.load(Ordering::Relaxed));
+            seats.remove(idle.unwrap_or_default()).connection.abort();
         }
-        oldest.push_back(connections.spawn(answer(stream, router.clone(), shutdown.clone())));
+        let answering = Arc::new(AtomicBool::new(false));
+        let connection = connections.spawn(answer(stream, router.clone(), answering.clone(), shutdown.clone()));
+        seats.push(Seat { answering, connection });
     }
     drop(listener);
     let drained = async { while connections.join_next().await.is_some() {} };
@@ -105,8 +108,16 @@ pub(super) async fn serve(listener: TcpListener, page: Page, shutdown: Cancellat
     Ok(())
 }
 
-/// Connections at a time. One more takes the place of the oldest: who is slow, or only sits there, keeps nobody out.
+/// Connections at a time. One more takes the place of the oldest to which no answer is being made, or else of the oldest: who
+/// is slow, or only sits there, keeps nobody out.
 const CONNECTIONS: usize = 64;
+
+/// One of them.
+struct Seat {
+    /// Whether a request is being answered, which ends by itself.
+    answering: Arc<AtomicBool>,
+    connection: AbortHandle,
+}
 
 /// How long a request's head may take to come, and a connection may wait for the next one.
 const SLOW: Duration = Duration::from_secs(10);
@@ -118,10 +129,20 @@ const KEPT: Duration = Duration::from_secs(60);
 const HEAD: usize = 16 << 10;
 
 /// Answers the requests of one connection.
-async fn answer(stream: TcpStream, router: Router, shutdown: CancellationToken) {
+async fn answer(stream: TcpStream, router: Router, answering: Arc<AtomicBool>, shutdown: CancellationToken) {
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(move |request| {
+        answering.store(true, Ordering::Relaxed);
+        let (answer, answering) = (router.call(request), answering.clone());
+        async move {
+            let answer = answer.await;
+            answering.store(false, Ordering::Relaxed);
+            answer
+        }
+    });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(SLOW).max_buf_size(HEAD);
-    let connection = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let connection = http.serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
     tokio::select! {
         _ = connection.as_mut() => return,
