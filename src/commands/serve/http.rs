@@ -119,10 +119,10 @@ struct Seat {
     connection: AbortHandle,
 }
 
-/// How long a request's head may take to come, and a connection may wait for the next one.
+/// How long a request's head may take to come, a connection may wait for the next one, and an answer for being read on.
 const SLOW: Duration = Duration::from_secs(10);
 
-/// How long a connection is kept, whatever comes: one that does not read its answers is let go then.
+/// How long a connection is kept, whatever comes.
 const KEPT: Duration = Duration::from_secs(60);
 
 /// The most that is kept of a request's head.
@@ -130,6 +130,9 @@ const HEAD: usize = 16 << 10;
 
 /// Answers the requests of one connection.
 async fn answer(stream: TcpStream, router: Router, answering: Arc<AtomicBool>, shutdown: CancellationToken) {
+    // tcp(7): what was sent and is not taken, because nobody reads, ends the connection.
+    #[cfg(target_os = "linux")]
+    let _ = rustix::net::sockopt::set_tcp_user_timeout(&stream, SLOW.as_millis() as u32);
     let router = TowerToHyperService::new(router);
     let service = service_fn(move |request| {
         answering.store(true, Ordering::Relaxed);
@@ -150,7 +153,7 @@ async fn answer(stream: TcpStream, router: Router, answering: Arc<AtomicBool>, s
         () = shutdown.cancelled() => {}
     }
     connection.as_mut().graceful_shutdown();
-    let _ = timeout(KEPT, connection).await;
+    let _ = timeout(SLOW, connection).await;
 }
 
 /// Ends a request after `server.request_timeout`, and logs it.
