@@ -3,6 +3,8 @@
 //!
 //! Nothing is ever fetched: a `$ref` leads to another place of the same schema, or the schema is broken.
 
+mod repeats;
+
 use std::collections::HashSet;
 use std::fmt;
 
@@ -11,6 +13,7 @@ use jsonschema::error::{ValidationError, ValidationErrorKind};
 use jsonschema::paths::Location;
 use serde_json::{Map, Value};
 
+use self::repeats::Repeats;
 use crate::document::{Document, Format, ParseError, written};
 use crate::secret;
 
@@ -20,6 +23,7 @@ pub struct Schema {
     validator: jsonschema::Validator,
     /// What it is made of, if it marks anything.
     marks: Option<Value>,
+    repeats: Option<Box<Repeats>>,
 }
 
 /// One thing that a document has and its schema does not allow, or the other way round.
@@ -65,9 +69,11 @@ impl Schema {
             return Err(ParseError::new("a schema is written in JSON"));
         }
         match jsonschema::options().offline().build(document.value()) {
-            Ok(validator) => {
-                Ok(Schema { validator, marks: named_true(document.value()).then(|| document.value().clone()) })
-            }
+            Ok(validator) => Ok(Schema {
+                validator,
+                marks: named_true(document.value()).then(|| document.value().clone()),
+                repeats: Repeats::of(document.value()).map(Box::new),
+            }),
             Err(error) => {
                 let wrong = violation(document, &steps(error.instance_path()), reason(&error));
                 Err(ParseError::located(wrong.line.zip(wrong.column), format_args!("not a schema: {wrong}")))
@@ -80,9 +86,16 @@ impl Schema {
     /// A token ([`crate::secret`]) is a string, and more cannot be said of it: it violates no pattern, format, length,
     /// `enum` or `const`.
     pub fn check(&self, document: &Document) -> Vec<Violation> {
+        let whole = |reason: &str| vec![violation(document, &[], reason.into())];
+        if self.repeats.as_ref().is_some_and(|repeats| repeats.are_endless(document.value())) {
+            return whole("the schema refers to the same places so often that to check it would take too long");
+        }
         // Most documents are good, and that is known sooner than what is wrong.
         if self.validator.is_valid(document.value()) {
             return Vec::new();
+        }
+        if self.repeats.as_ref().is_some_and(|repeats| repeats.are_too_many_to_tell(document.value())) {
+            return whole("the schema does not allow it, in more ways than can be told");
         }
         let mut violations = Vec::new();
         for error in self.validator.iter_errors(document.value()) {

@@ -321,9 +321,20 @@ async fn what_instances_tell_gives_a_terminal_no_orders() {
     });
 }
 
+/// A schema of 60 places, each of which asks the next one twice.
+fn twice(last: &str, asks: impl Fn(&str) -> String) -> String {
+    let place = |n: usize| match n {
+        0 => format!("\"d0\":{last}"),
+        n => format!("\"d{n}\":{}", asks(&format!("{{\"$ref\":\"#/$defs/d{}\"}}", n - 1))),
+    };
+    let places: Vec<_> = (0..60).map(place).collect();
+    format!("{{\"$defs\":{{{}}},\"$ref\":\"#/$defs/d59\"}}", places.join(","))
+}
+
 /// Schemas that are meant to do harm, and whether they are schemas.
 fn schemas() -> Vec<(&'static str, String, bool)> {
     let deep = format!("{}{{}}{}", "{\"not\":".repeat(50_000), "}".repeat(50_000));
+    let tree = r##"{"type":"object","properties":{"x":{"oneOf":[{"$ref":"#"},{"allOf":[{"$ref":"#"}]},false]}}}"##;
     let keys = format!("{{\"properties\":{{\"{}\":{{\"type\":\"string\"}}}}}}", "k".repeat(200_000));
     vec![
         ("deep", deep, false),
@@ -337,6 +348,11 @@ fn schemas() -> Vec<(&'static str, String, bool)> {
         ("backtracks", r#"{"properties":{"s":{"pattern":"^(a|a?)+$"}}}"#.into(), true),
         ("looks", r#"{"properties":{"s":{"pattern":"^(?=(a+)+$)b"}}}"#.into(), true),
         ("escapes", r#"{"title":"\u001b[2J","properties":{"\u001b]0;x\u0007":{"type":"\u001b[31m"}}}"#.into(), false),
+        ("laughs", twice("{\"type\":\"object\"}", |next| format!("{{\"allOf\":[{next},{next}]}}")), true),
+        ("cries", twice("false", |next| format!("{{\"anyOf\":[{next},{next}]}}")), true),
+        ("looks-again", twice("{}", |next| format!("{{\"unevaluatedProperties\":{{}},\"allOf\":[{next}]}}")), true),
+        ("deeper", twice("{}", |next| format!("{{\"properties\":{{\"x\":{{\"allOf\":[{next},{next}]}}}}}}")), true),
+        ("tree", tree.into(), true),
         (
             "wants",
             r#"{"properties":{"n":{"enum":["\u001b[31m\u009b2J\u202e"]}},"required":["\u001b[2J"]}"#.into(),
@@ -348,7 +364,8 @@ fn schemas() -> Vec<(&'static str, String, bool)> {
 #[tokio::test(flavor = "multi_thread")]
 async fn hostile_schemas_hold_nobody_up_and_are_told_without_orders() {
     let (server, bucket) = fresh().await;
-    let document = format!("n = 1\ns = \"{}!\"\n", "a".repeat(60));
+    let deep = format!("{}1{}", "{ x = ".repeat(70), " }".repeat(70));
+    let document = format!("n = 1\ns = \"{}!\"\nx = {deep}\n", "a".repeat(60));
     let all = schemas().into_iter().map(|(name, text, is_one)| (name.to_owned(), text.into_bytes(), is_one));
     let none = documents()
         .into_iter()
