@@ -59,11 +59,8 @@ fn run(session: &Session, verb: cli::Verb) -> anyhow::Result<Outcome> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
     if verb.is_daemon() {
-        let shutdown = session.shutdown.clone();
-        thread::Builder::new()
-            .name("signals".into())
-            .spawn(move || cancel_on_signal(&shutdown))
-            .context("cannot listen for signals")?;
+        // Before anything is started that would have to be ended in good order.
+        cancel_on_signal(&session.shutdown).context("cannot listen for signals")?;
     }
     let outcome = runtime.block_on(commands::run(session, verb));
     // A read of stdin cannot be cancelled; nothing else is left that is worth waiting for.
@@ -71,13 +68,17 @@ fn run(session: &Session, verb: cli::Verb) -> anyhow::Result<Outcome> {
     outcome
 }
 
-/// The first SIGINT or SIGTERM cancels `shutdown`, the second ends the process at once.
+/// From the return on, the first SIGINT or SIGTERM cancels `shutdown`, and the second ends the process at once.
 ///
 /// On a thread and a runtime of its own, so that "at once" holds while the other one hangs in a read of a dead mount.
-fn cancel_on_signal(shutdown: &CancellationToken) {
-    let listen = async {
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut terminate = signal(SignalKind::terminate())?;
+fn cancel_on_signal(shutdown: &CancellationToken) -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let (mut interrupt, mut terminate) = {
+        let _entered = runtime.enter();
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?)
+    };
+    let shutdown = shutdown.clone();
+    let listen = async move {
         for said in 0.. {
             tokio::select! {
                 _ = interrupt.recv() => {}
@@ -88,11 +89,7 @@ fn cancel_on_signal(shutdown: &CancellationToken) {
             }
             shutdown.cancel();
         }
-        Ok(())
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build();
-    if let Err(error) = runtime.and_then(|runtime| runtime.block_on(listen)) {
-        let error: std::io::Error = error;
-        tracing::warn!(%error, "cannot listen for signals: they end the process without draining");
-    }
+    thread::Builder::new().name("signals".into()).spawn(move || runtime.block_on(listen))?;
+    Ok(())
 }
