@@ -104,6 +104,15 @@ impl Line {
         let Line { since, seen, .. } = self;
         Line { since: *since, seen: *seen, ..other.clone() } == *self
     }
+
+    /// Who says it: there is one of each.
+    fn who(&self) -> (&Key, &str) {
+        (&self.key, &self.instance)
+    }
+}
+
+fn by_instance(lines: &[Line]) -> HashMap<(&Key, &str), &Line> {
+    lines.iter().map(|line| (line.who(), line)).collect()
 }
 
 /// The newest revision of a key.
@@ -348,9 +357,9 @@ async fn follow(
             }
         };
         if !whole {
-            let same = |a: &Line, b: &Line| a.key == b.key && a.instance == b.instance;
-            let changed = read.iter().filter(|line| !lines.iter().any(|before| before.says(line)));
-            let gone = lines.iter().filter(|line| !read.iter().any(|other| same(line, other)));
+            let (before, after) = (by_instance(&lines), by_instance(&read));
+            let changed = read.iter().filter(|line| before.get(&line.who()).is_none_or(|before| !before.says(line)));
+            let gone = lines.iter().filter(|line| !after.contains_key(&line.who()));
             let gone = gone.map(|line| Line { state: "gone", ..line.clone() });
             let changes: Vec<_> = changed.cloned().chain(gone).collect();
             show(out, &changes, now)?;
