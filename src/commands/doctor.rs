@@ -154,7 +154,9 @@ async fn look_at_records(
             if differences.is_empty() {
                 report.ok("records", &format!("{name} is as confhot makes it"))?;
             }
-            let remedy = format!("delete the stream KV_{name}: the loader makes it again");
+            let remedy = format!(
+                "delete the stream KV_{name}: the loader makes it again, within what the account may set aside"
+            );
             differences.iter().try_for_each(|difference| report.warn("records", difference, &remedy))
         }
         Err(BucketError::Missing(_)) if !there => Ok(()),

@@ -294,7 +294,6 @@ impl Bucket {
         while pending > 0 || through.is_some_and(|through| newest < through) {
             let inbox = connection.client.new_inbox();
             let mut answers = connection.client.subscribe(inbox.clone()).await.map_err(BucketError::transport)?;
-            // Bounded in bytes too, so that the answers to one request fit in the subscription.
             let (asked, ask) = match pending {
                 // It lags behind the leader: what is missing is on its way.
                 0 => (1, json!({ "batch": 1, "expires": (connection.timeout * 9 / 10).as_nanos() as u64 })),

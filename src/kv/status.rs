@@ -539,6 +539,7 @@ impl Bucket {
                 ("history", config.max_messages_per_subject.to_string()),
                 ("the age limit in ms", config.max_age.as_millis().to_string()),
                 ("the largest record", config.max_message_size.to_string()),
+                ("the most that it stores, in bytes,", config.max_bytes.to_string()),
                 ("direct get", config.allow_direct.to_string()),
                 ("an age of its own for a record", config.allow_message_ttl.to_string()),
             ]

@@ -83,6 +83,10 @@ async fn the_settings_of_a_bucket_that_others_made_are_compared() {
     assert!(bucket.contains(&("warn", "republish is off, confhot makes it confhot.live.configs")), "{bucket:?}");
     let records = of(&checks, "records");
     assert!(records.contains(&("warn", "the age limit in ms is 0, confhot makes it 310250")), "{records:?}");
+    assert!(
+        records.contains(&("warn", "the most that it stores, in bytes, is -1, confhot makes it 67108864")),
+        "{records:?}"
+    );
 }
 
 #[test]
