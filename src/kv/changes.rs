@@ -267,7 +267,7 @@ impl Follower {
         self.tell(Change::Entry(entry)).await
     }
 
-    async fn tell(&self, change: Change) -> Result<(), Over> {
+    async fn tell(&mut self, change: Change) -> Result<(), Over> {
         self.out.send(change).await.map_err(|_| Over)
     }
 }

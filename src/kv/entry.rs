@@ -309,22 +309,24 @@ impl Provenance {
         }
     }
 
-    pub(super) fn from_headers(headers: &HeaderMap) -> Provenance {
-        let text = |name| headers.get(header(name)).map(|value| value.as_str());
-        Provenance {
-            format: text("Confhot-Format").and_then(|word| word.parse().ok()),
-            writer: text("Confhot-Writer").map(Writer::from_word),
-            author: text("Confhot-Author").map(str::to_owned),
-            commit: text("Confhot-Commit").map(str::to_owned),
-            message: text("Confhot-Message").map(str::to_owned),
-            path: text("Confhot-Path").map(str::to_owned),
-            source: text("Confhot-Source").map(str::to_owned),
-            read_at: text("Confhot-Read-At").and_then(|at| at.parse().ok()),
-            set: text("Confhot-Set").and_then(|set| {
-                let (id, members) = set.split_once(' ')?;
-                Some(ChangeSet { id: id.into(), members: members.parse().ok()? })
-            }),
-            rollback_of: text("Confhot-Rollback-Of").and_then(|revision| revision.parse().ok()).map(Revision),
+    /// Takes in the header `Confhot-<name>`.
+    fn take(&mut self, name: &str, text: &str) {
+        match name {
+            "Format" => self.format = text.parse().ok(),
+            "Writer" => self.writer = Some(Writer::from_word(text)),
+            "Author" => self.author = Some(text.into()),
+            "Commit" => self.commit = Some(text.into()),
+            "Message" => self.message = Some(text.into()),
+            "Path" => self.path = Some(text.into()),
+            "Source" => self.source = Some(text.into()),
+            "Read-At" => self.read_at = text.parse().ok(),
+            "Set" => {
+                self.set = text
+                    .split_once(' ')
+                    .and_then(|(id, members)| Some(ChangeSet { id: id.into(), members: members.parse().ok()? }));
+            }
+            "Rollback-Of" => self.rollback_of = text.parse().ok().map(Revision),
+            _ => {}
         }
     }
 }
@@ -462,37 +464,52 @@ impl Entry {
         headers: Option<&HeaderMap>,
         value: Bytes,
     ) -> Entry {
-        let text = |name| headers.and_then(|headers| headers.get(header(name))).map(|value| value.as_str());
-        // A marker that the server wrote has a reason instead of an operation (ADR-43).
-        let deleted = matches!(text("KV-Operation"), Some("DEL" | "PURGE")) || text("Nats-Marker-Reason").is_some();
-        Entry {
+        let mut entry = Entry {
             key,
             revision: Revision(sequence),
-            operation: if deleted { Operation::Delete } else { Operation::Put },
-            size: text("Nats-Msg-Size").and_then(|size| size.parse().ok()).unwrap_or(value.len()),
+            operation: Operation::Put,
+            size: value.len(),
             value,
             created,
-            provenance: headers.map(Provenance::from_headers).unwrap_or_default(),
-            attempt: text("Confhot-Attempt").map(str::to_owned),
+            provenance: Provenance::default(),
+            attempt: None,
             previous: None,
-            batched: text("Nats-Batch-Id").is_some(),
-            origin: text("Nats-Stream-Source").and_then(|from| from.split(' ').nth(1)?.parse().ok()),
-            expected: headers.and_then(expected),
-            alone: text("Nats-Rollup").is_some(),
-            claim: text("Confhot-Signature")
-                .zip(text("Confhot-Signer"))
-                .map(|(signature, signer)| Claim { signature: signature.to_owned(), signer: signer.to_owned() }.into()),
+            batched: false,
+            origin: None,
+            expected: None,
+            alone: false,
+            claim: None,
+        };
+        let (mut signature, mut signer, mut elsewhere) = (None, None, false);
+        // Once through all of them, on the way to every swap: to look up each name would be to hash twenty.
+        for (name, values) in headers.into_iter().flat_map(HeaderMap::iter) {
+            let (name, Some(text)) = (name.as_ref(), values.first().map(|value| value.as_str())) else { continue };
+            match name {
+                // A marker that the server wrote has a reason instead of an operation (ADR-43).
+                "KV-Operation" if matches!(text, "DEL" | "PURGE") => entry.operation = Operation::Delete,
+                "Nats-Marker-Reason" => entry.operation = Operation::Delete,
+                "Nats-Msg-Size" => entry.size = text.parse().unwrap_or(entry.size),
+                "Nats-Batch-Id" => entry.batched = true,
+                "Nats-Stream-Source" => entry.origin = text.split(' ').nth(1).and_then(|from| from.parse().ok()),
+                "Nats-Rollup" => entry.alone = true,
+                // Where there are two of them, or it is said to be of another subject, the server checked something else
+                // than what one would read.
+                "Nats-Expected-Last-Subject-Sequence" if values.len() == 1 => entry.expected = text.parse().ok(),
+                "Nats-Expected-Last-Subject-Sequence-Subject" => elsewhere = true,
+                "Confhot-Attempt" => entry.attempt = Some(text.into()),
+                "Confhot-Signature" => signature = Some(text.to_owned()),
+                "Confhot-Signer" => signer = Some(text.to_owned()),
+                _ => {
+                    if let Some(name) = name.strip_prefix("Confhot-") {
+                        entry.provenance.take(name, text);
+                    }
+                }
+            }
         }
+        entry.expected = entry.expected.filter(|_| !elsewhere);
+        entry.claim = signature.zip(signer).map(|(signature, signer)| Claim { signature, signer }.into());
+        entry
     }
-}
-
-/// The last sequence of its own subject that a message was to be stored after. Not where there are two of them, or where
-/// it is said to be of another subject: then the server checked something else than what one would read.
-fn expected(headers: &HeaderMap) -> Option<u64> {
-    let mut all = headers.get_all(header("Nats-Expected-Last-Subject-Sequence"));
-    let (first, second) = (all.next()?, all.next());
-    let other = headers.get(header("Nats-Expected-Last-Subject-Sequence-Subject"));
-    if second.is_some() || other.is_some() { None } else { first.as_str().parse().ok() }
 }
 
 /// Where an entry stands in time: enough to tell a newer one from an older one, also across a bucket made anew.

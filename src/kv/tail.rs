@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use async_nats::{Message, Subscriber};
 use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
 use serde_json::json;
 use tokio::time::{Instant, sleep_until};
 
-use super::denied::Interest;
 use super::entry::{attempt_id, header};
 use super::read::{reply_position, stored_position};
 use super::{Bucket, BucketError, Entry, Key, Pattern};
@@ -16,7 +16,7 @@ use super::{Bucket, BucketError, Entry, Key, Pattern};
 /// Entries as they are stored. Dropped, it ends; a consumer that it held is forgotten by the server within 30 s.
 pub(super) enum Tail {
     /// One core subscription on the republished subject, and nothing on the server's side.
-    Republished { bucket: Bucket, subscriber: Subscriber, interest: Interest },
+    Republished { bucket: Bucket, subscriber: Subscriber, refused: BoxFuture<'static, String> },
     /// A push consumer that is watched for gaps and for its heartbeat, and made anew by whoever reads it. One without a
     /// name is not deleted, as the server forgets it soon.
     Consumer { bucket: Bucket, subscriber: Subscriber, name: Option<String>, delivered: u64, deadline: Instant },
@@ -49,9 +49,11 @@ impl Tail {
     pub(super) async fn republished(bucket: &Bucket, prefix: &str, pattern: &Pattern) -> Result<Tail, BucketError> {
         let subject = format!("{prefix}.{}", pattern.as_str());
         let connection = &bucket.0.connection;
-        let interest = connection.interest(&subject);
+        let mut interest = connection.interest(&subject);
         let subscriber = connection.client.subscribe(subject).await.map_err(BucketError::transport)?;
-        Ok(Tail::Republished { bucket: bucket.clone(), subscriber, interest })
+        // Made once: to wait anew after each message is a part of what a message costs.
+        let refused = Box::pin(async move { interest.refused().await });
+        Ok(Tail::Republished { bucket: bucket.clone(), subscriber, refused })
     }
 
     /// Follows `pattern` by a consumer that starts with what comes next.
@@ -102,14 +104,14 @@ impl Tail {
         loop {
             let told = match self {
                 Tail::None => std::future::pending().await,
-                Tail::Republished { bucket, subscriber, interest } => tokio::select! {
+                Tail::Republished { bucket, subscriber, refused } => tokio::select! {
                     biased;
                     message = subscriber.next() => match message {
                         // Anybody who may publish there can say anything: what does not look stored is passed over.
                         Some(message) => republished(bucket, message).map(Ok),
                         None => Some(Err(Broken::Gap)),
                     },
-                    denied = interest.refused() => Some(Err(Broken::Denied(denied))),
+                    denied = refused => Some(Err(Broken::Denied(denied))),
                 },
                 Tail::Consumer { bucket, subscriber, delivered, deadline, .. } => {
                     let message = tokio::select! {

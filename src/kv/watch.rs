@@ -5,15 +5,16 @@
 //! the leader's server after the read was answered), after every reconnect and gap, and at a slow jittered pace; and
 //! nothing that does not supersede what was seen goes further.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::future::poll_fn;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use futures_util::future::{BoxFuture, Fuse, OptionFuture};
-use tokio::sync::mpsc;
+use futures_util::future::{BoxFuture, Fuse, FusedFuture, OptionFuture};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::tail::{Broken, DENIED, Tail};
@@ -56,9 +57,23 @@ pub struct Floor {
 
 /// One key, followed. Dropped, it ends.
 pub struct Watch {
-    seen: mpsc::UnboundedReceiver<Seen>,
+    seen: Queue,
     /// Polled by whoever waits for the next: from one task to another is a part of the way to the swap.
     follower: Fuse<BoxFuture<'static, ()>>,
+}
+
+/// What was told and not taken. Never long: nothing is followed before all of it is taken.
+#[derive(Clone, Default)]
+struct Queue(Arc<Mutex<VecDeque<Seen>>>);
+
+impl Queue {
+    fn push(&self, seen: Seen) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push_back(seen);
+    }
+
+    fn pop(&self) -> Option<Seen> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+    }
 }
 
 impl fmt::Debug for Watch {
@@ -73,13 +88,12 @@ impl Watch {
     ///
     /// Must be called within a tokio runtime.
     pub fn start(bucket: &Bucket, key: &Key, floor: Option<Floor>) -> Watch {
-        // Never long: nothing is followed before all that was told is taken.
-        let (out, seen) = mpsc::unbounded_channel();
+        let seen = Queue::default();
         let follower = Follower {
             pattern: Pattern::from(key),
             bucket: bucket.clone(),
             key: key.clone(),
-            out,
+            out: seen.clone(),
             floor,
             cursor: None,
             cursor_in: None,
@@ -101,11 +115,14 @@ impl Watch {
     /// for it.
     pub async fn next(&mut self) -> Option<Seen> {
         poll_fn(|context| {
-            if let Poll::Ready(seen) = self.seen.poll_recv(context) {
-                return Poll::Ready(seen);
+            if let Some(seen) = self.seen.pop() {
+                return Poll::Ready(Some(seen));
             }
             let _ = self.follower.poll_unpin(context);
-            self.seen.poll_recv(context)
+            match self.seen.pop() {
+                None if !self.follower.is_terminated() => Poll::Pending,
+                seen => Poll::Ready(seen),
+            }
         })
         .await
     }
@@ -119,11 +136,16 @@ enum Known {
     Told(Description),
 }
 
+/// Waits until something else is known of the connection, and gives what knows it then; `None` where that is over.
+fn changed(mut link: watch::Receiver<Link>) -> BoxFuture<'static, Option<watch::Receiver<Link>>> {
+    Box::pin(async move { link.changed().await.ok().map(|()| link) })
+}
+
 struct Follower {
     bucket: Bucket,
     key: Key,
     pattern: Pattern,
-    out: mpsc::UnboundedSender<Seen>,
+    out: Queue,
     floor: Option<Floor>,
     cursor: Option<Position>,
     /// The bucket that the cursor is of, where that is known.
@@ -164,8 +186,9 @@ impl Follower {
         self.open_tail().await;
         let mut reading: OptionFuture<BoxFuture<'static, Read>> = None.into();
         let mut idle = true;
-        // Kept from one turn to the next: to set a timer anew takes some of the way to the swap.
+        // Kept from one turn to the next: to wait anew for all of it takes some of the way to the swap.
         let mut timer = std::pin::pin!(sleep_until(self.due));
+        let mut linked = changed(link.clone());
         let (mut told_down, mut told_refusal) = (false, false);
         if was.up {
             self.connected();
@@ -224,7 +247,10 @@ impl Follower {
                     });
                     (reading, idle) = (Some(read).into(), false);
                 }
-                changed = link.changed() => if changed.is_err() { return },
+                told = &mut linked => match told {
+                    Some(link) => linked = changed(link),
+                    None => return,
+                },
             }
         }
     }
@@ -425,12 +451,12 @@ impl Follower {
         };
         self.told_absent = false;
         self.tell(Seen::Entry { entry, live });
-        // It is dealt with before anything else is looked at.
-        tokio::task::yield_now().await;
+        // It is dealt with before anything else is looked at. Nobody has to be woken: whoever took it asks for the next.
+        let mut told = false;
+        poll_fn(|_| if std::mem::replace(&mut told, true) { Poll::Ready(()) } else { Poll::Pending }).await;
     }
 
     fn tell(&self, seen: Seen) {
-        // It cannot be gone: it is what polls this.
-        let _ = self.out.send(seen);
+        self.out.push(seen);
     }
 }

@@ -18,13 +18,13 @@ pub fn position(headers: &[u8]) -> Option<(String, u64, Timestamp)> {
     read::stored_position(&headers).map(|(subject, sequence, created)| (subject.to_owned(), sequence, created))
 }
 
-/// What the header block of a write with this provenance says again.
-pub fn written(provenance: &Provenance) -> Provenance {
+/// What the header block of a write of `key` with this provenance says again.
+pub fn written(key: Key, provenance: &Provenance) -> Provenance {
     let mut headers = HeaderMap::new();
     provenance.to_headers(&mut headers);
     let lines = headers.iter().flat_map(|(name, values)| values.iter().map(move |value| (name, value)));
     let block = lines.fold("NATS/1.0\r\n".to_owned(), |block, (name, value)| format!("{block}{name}: {value}\r\n"));
-    Provenance::from_headers(&read::parse_headers(block.as_bytes()))
+    entry(key, block.as_bytes(), Bytes::new()).provenance
 }
 
 /// Sequence, delivery and pending of a delivered message, by its reply subject.

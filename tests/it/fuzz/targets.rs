@@ -336,13 +336,13 @@ pub(crate) fn headers(input: &[u8]) {
     let (block, value) = both(input);
     let key = Key::parse("k").expect("a key");
     let block = [b"NATS/1.0\r\n", block].concat();
-    let entry = wire::entry(key, &block, Bytes::copy_from_slice(value));
+    let entry = wire::entry(key.clone(), &block, Bytes::copy_from_slice(value));
     assert_eq!(entry.value, value);
     // What was read is written, and read again.
     let expected = trimmed(&entry.provenance);
     let mut about = entry.provenance;
     (about.set, about.writer) = (expected.set.clone(), expected.writer.clone());
-    assert_eq!(wire::written(&about), expected);
+    assert_eq!(wire::written(key.clone(), &about), expected);
 
     if let Some((subject, _, _)) = wire::position(&block) {
         let _ = wire::key("configs", &subject);
@@ -357,7 +357,7 @@ pub(crate) fn headers(input: &[u8]) {
         (typed(), typed(), typed(), typed(), typed());
     about.rollback_of = Some(Revision(7));
     about.set = Some(ChangeSet { id: "x".into(), members: 2 });
-    let read = wire::written(&about);
+    let read = wire::written(key, &about);
     assert_eq!((read.rollback_of, &read.set, read.format, read.read_at), (about.rollback_of, &about.set, None, None));
     for text in [&read.author, &read.message, &read.path, &read.source, &read.commit].into_iter().flatten() {
         assert!(!text.contains(['\r', '\n', '\0', '\u{1b}']), "{text:?}");
