@@ -12,7 +12,7 @@ use futures_util::StreamExt;
 
 use super::read::Reading;
 use super::tail::{Broken, DENIED, Tail};
-use super::{Bucket, BucketError, Entry, Link, Pattern};
+use super::{Bucket, BucketError, Description, Entry, Link, Pattern};
 
 /// What is told of many keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +48,16 @@ impl Changes {
     ///
     /// Must be called within a tokio runtime.
     pub fn start(bucket: &Bucket, pattern: &Pattern) -> Changes {
+        Changes::paced(bucket, pattern, true)
+    }
+
+    /// As [`Changes::start`], for very many at once, each of which reads by itself what the bucket holds: that the bucket
+    /// was made anew without a word is noticed as late as that.
+    pub(crate) fn quiet(bucket: &Bucket, pattern: &Pattern) -> Changes {
+        Changes::paced(bucket, pattern, false)
+    }
+
+    fn paced(bucket: &Bucket, pattern: &Pattern, steady: bool) -> Changes {
         let (out, changes) = mpsc::channel(1024);
         let mut task = JoinSet::new();
         let follower = Follower {
@@ -55,6 +65,7 @@ impl Changes {
             pattern: pattern.clone(),
             out,
             cursor: None,
+            steady,
             tail: Tail::None,
             caught_up: false,
             told_missing: false,
@@ -85,6 +96,8 @@ struct Follower {
     out: mpsc::Sender<Change>,
     /// The bucket that is followed, and the newest revision in it that was told or passed over.
     cursor: Option<(String, u64)>,
+    /// Whether the bucket is asked at [`Follower::PACE`], not at [`Bucket::pace`].
+    steady: bool,
     tail: Tail,
     caught_up: bool,
     told_missing: bool,
@@ -167,7 +180,7 @@ impl Follower {
     /// Tells what was missed, if anything was, and how long to wait before asking again.
     async fn catch_up(&mut self, link: &Link) -> Result<Duration, Over> {
         match self.try_catch_up().await {
-            Ok(()) => {
+            Ok(told) => {
                 self.failures = 0;
                 self.trouble = None;
                 self.told_missing = false;
@@ -175,7 +188,7 @@ impl Follower {
                     self.caught_up = true;
                     self.tell(Change::Connected).await?;
                 }
-                return Ok(Self::PACE);
+                return Ok(if self.steady { Self::PACE } else { self.bucket.pace(Some(&told)) });
             }
             Err(Stop::Over) => return Err(Over),
             Err(Stop::Error(BucketError::Missing(_))) => {
@@ -210,7 +223,7 @@ impl Follower {
         self.tell(Change::Trouble(BucketError::Denied(what).to_string())).await
     }
 
-    async fn try_catch_up(&mut self) -> Result<(), Stop> {
+    async fn try_catch_up(&mut self) -> Result<Description, Stop> {
         let mut told = self.bucket.describe().await?;
         if matches!(self.tail, Tail::None) || !self.caught_up && matches!(self.tail, Tail::Consumer { .. }) {
             self.tail.close().await;
@@ -222,7 +235,7 @@ impl Follower {
             // Asked again now that the tail is open: what was stored before this answer is read, the rest is told.
             told = self.bucket.describe().await?;
         }
-        let (identity, last) = (told.identity, told.last.0);
+        let (identity, last) = (told.identity.clone(), told.last.0);
         let mut from = match &self.cursor {
             // The beginning: only what comes from now on counts.
             None => last,
@@ -254,7 +267,7 @@ impl Follower {
         // What the tail has told since the description may be newer.
         let newest = self.cursor.as_ref().map_or(0, |(_, cursor)| *cursor);
         self.cursor = Some((identity, newest.max(last)));
-        Ok(())
+        Ok(told)
     }
 
     async fn offer(&mut self, entry: Entry) -> Result<(), Over> {

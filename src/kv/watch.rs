@@ -169,13 +169,9 @@ struct Follower {
 type Read = Result<Option<Entry>, BucketError>;
 
 impl Follower {
-    /// When to read again after the first, second… read: interest needs that long to cross a cluster.
+    /// When to read again after the first, second… read: interest needs that long to cross a cluster. Then at
+    /// [`Bucket::pace`].
     const AGAIN: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(1)];
-    /// And then, after half to all of this: between servers, a message may be lost without a trace.
-    const PACE: Duration = Duration::from_secs(60);
-    /// The same where the server that stores the bucket is the one that tells of writes, and its connection is all that can
-    /// fail: what is left is a bucket that was set up anew under those who follow it.
-    const LONG_PACE: Duration = Duration::from_secs(20 * 60);
     /// The longest pause after a read that failed.
     const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -383,20 +379,14 @@ impl Follower {
         self.trouble = None;
         let pause = match Self::AGAIN.get(self.stage) {
             Some(pause) => *pause,
-            None => {
-                let pace = if self.is_direct() { Self::LONG_PACE } else { Self::PACE };
-                pace / 2 + Duration::from_millis(random_below(pace.as_millis() as u64 / 2))
-            }
+            None => self.bucket.pace(match &self.known {
+                Known::Told(told) => Some(told),
+                Known::Unasked | Known::Denied => None,
+            }),
         };
         let pause = if matches!(self.tail, Tail::None) { pause.min(Self::PATIENCE) } else { pause };
         self.stage += 1;
         self.due = Instant::now() + pause;
-    }
-
-    /// Whether writes are told by the very server that stores them.
-    fn is_direct(&self) -> bool {
-        let (Known::Told(told), Tail::Republished { .. }) = (&self.known, &self.tail) else { return false };
-        told.leader.as_ref().is_some_and(|leader| self.bucket.connection().is_alone(leader))
     }
 
     fn failed(&mut self) {

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Event, Origin, Rejection, RejectionKind, Serving, State, backoff, document_of, report, trusted};
 use crate::document::Document;
 use crate::kv::{
-    Announcer, Bucket, BucketError, Change, Changes, Entry, Instance, Key, Operation, Pattern, Position, random_below,
+    Announcer, Bucket, BucketError, Change, Changes, Entry, Instance, Key, Operation, Pattern, Position,
 };
 use crate::secret::{self, Identities};
 use crate::signature::Trust;
@@ -235,8 +235,6 @@ impl<T: Send + Sync + 'static> Engine<T> {
     const HOLD: Duration = Duration::from_millis(10);
     /// A set is stored within this, its last member after its first.
     const SETTLE: Duration = Duration::from_millis(50);
-    /// All heads are read again at half to all of this: a message may be lost without a trace.
-    const PACE: Duration = Duration::from_secs(60);
     /// The pause after a read that failed.
     const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -254,7 +252,7 @@ impl<T: Send + Sync + 'static> Engine<T> {
     }
 
     async fn follow(&mut self) {
-        let mut changes = Changes::start(&self.builder.bucket, &self.builder.pattern);
+        let mut changes = Changes::quiet(&self.builder.bucket, &self.builder.pattern);
         loop {
             self.announce();
             let (now, hold, look) = (Instant::now(), self.hold, self.look);
@@ -339,10 +337,11 @@ impl<T: Send + Sync + 'static> Engine<T> {
 
     /// Reads the heads of all keys, and applies what is newer.
     async fn read_all(&mut self) {
-        match self.heads().await {
+        let bucket = &self.builder.bucket;
+        let (units, told) = tokio::join!(self.heads(), bucket.describe());
+        match units {
             Ok(units) => {
-                let pause = Self::PACE / 2 + Duration::from_millis(random_below(Self::PACE.as_millis() as u64 / 2));
-                self.look = Some(Instant::now() + pause);
+                self.look = Some(Instant::now() + bucket.pace(told.ok().as_ref()));
                 self.offer(units, false).await;
             }
             Err(error) => {

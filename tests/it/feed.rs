@@ -7,9 +7,11 @@ use async_nats::jetstream::{self, kv};
 use bytes::Bytes;
 use confhot::document::Digest;
 use confhot::kv::{
-    Bucket, Connect, Connection, Entry, Expect, Key, Operation, Provenance, PublishError, Revision, Seen, Settings,
-    Watch, Write, Writer,
+    Bucket, Connect, Connection, Entry, Expect, Key, Operation, Pattern, Provenance, PublishError, Revision, Seen,
+    Settings, Watch, Write, Writer,
 };
+use confhot::live::group::Group;
+use futures_util::StreamExt;
 use tokio::time::timeout;
 
 use crate::support::{self, Cluster, DEADLINE, Server, VERSIONS};
@@ -337,6 +339,54 @@ async fn in_a_cluster_every_write_that_was_acknowledged_arrives_through_step_dow
                 let entry = next(watch).await.unwrap();
                 assert!(entry.revision > seen, "{feed:?} {version}: went back from {seen} to {}", entry.revision);
                 seen = entry.revision;
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_tells_of_its_own_bucket_is_not_asked_again_for_a_minute_and_a_cluster_is() {
+    let (alone, cluster) = (Server::start(), Cluster::three());
+    let (single, several) = tokio::join!(asked_in_a_minute(alone.url()), asked_in_a_minute(cluster.urls()));
+
+    assert_eq!(single, Vec::<String>::new());
+    let read = |subject: &String| subject.starts_with("$JS.API.DIRECT.GET.KV_configs.");
+    assert!(several.iter().any(read), "{several:?}");
+}
+
+/// What a watch and a group ask the servers in a minute, some seconds after their start.
+async fn asked_in_a_minute(urls: String) -> Vec<String> {
+    let connection = connect_all(&urls).await;
+    let bucket = connection.bucket("configs").unwrap();
+    timeout(2 * DEADLINE, async {
+        while bucket.ensure(&Settings::default()).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    })
+    .await
+    .expect("the servers take no bucket");
+    put(&bucket, &key("service1"), "a = 1").await;
+    let mut watch = Watch::start(&bucket, &key("service1"), None);
+    assert_eq!(next_text(&mut watch).await, "a = 1");
+    let mut group = Group::<toml::Table>::builder(&bucket, &Pattern::parse(">").unwrap()).start();
+    timeout(DEADLINE, group.changed()).await.unwrap();
+    let client = async_nats::connect(urls.split(',').collect::<Vec<_>>()).await.unwrap();
+    let mut requests = client.subscribe("$JS.API.>").await.unwrap();
+
+    // The first reads are repeated after a second.
+    let began = tokio::time::Instant::now() + Duration::from_secs(4);
+    let end = began + Duration::from_secs(61);
+    let mut asked = Vec::new();
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep_until(end) => return asked,
+            // It works when it is polled.
+            seen = watch.next() => assert!(seen.is_some()),
+            request = requests.next() => {
+                let subject = request.unwrap().subject.to_string();
+                if tokio::time::Instant::now() > began {
+                    asked.push(subject);
+                }
             }
         }
     }
