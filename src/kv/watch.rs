@@ -102,6 +102,7 @@ impl Watch {
             trouble: None,
             unheard: None,
             known: Known::Unasked,
+            known_in: 0,
             tail: Tail::None,
             followed: None,
             due: Instant::now(),
@@ -156,6 +157,8 @@ struct Follower {
     /// What was told of a tail that the server does not allow.
     unheard: Option<String>,
     known: Known,
+    /// On which connection that was asked.
+    known_in: u64,
     tail: Tail,
     /// The prefix below which the tail listens; `None` for a consumer.
     followed: Option<String>,
@@ -169,7 +172,7 @@ struct Follower {
 type Read = Result<Option<Entry>, BucketError>;
 
 impl Follower {
-    /// When to read again after the first, second… read: interest needs that long to cross a cluster. Then at
+    /// When to read again after the first, second… read: interest needs that long to get from one server to another. Then at
     /// [`Bucket::pace`].
     const AGAIN: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(1)];
     /// The longest pause after a read that failed.
@@ -228,6 +231,10 @@ impl Follower {
                     }
                 }
                 () = &mut timer, if now.up && idle => {
+                    if self.stage > Self::AGAIN.len() && self.known_in != now.generation {
+                        // A server that came back may have another name, and be no less the one that stores the bucket.
+                        self.ask_about_bucket().await;
+                    }
                     if matches!(self.tail, Tail::None) {
                         self.open_tail().await;
                     }
@@ -284,8 +291,9 @@ impl Follower {
         self.due = Instant::now();
     }
 
-    /// Once in a process, and when the bucket turns out to be another one: how it tells of writes, and its identity.
+    /// Once on a connection, and when the bucket turns out to be another one: how it tells of writes, and its identity.
     async fn ask_about_bucket(&mut self) {
+        self.known_in = self.bucket.connection().link().borrow().generation;
         match self.bucket.describe().await {
             Ok(told) => {
                 if let Some(floor) = self.floor.take()
@@ -304,7 +312,10 @@ impl Follower {
                 }
                 self.tell(Seen::Bucket(identity));
             }
-            Err(BucketError::Denied(_) | BucketError::TimedOut { .. }) => self.known = Known::Denied,
+            // What is known already is not forgotten for that.
+            Err(BucketError::Denied(_) | BucketError::TimedOut { .. }) if !matches!(self.known, Known::Told(_)) => {
+                self.known = Known::Denied;
+            }
             // No bucket yet: asked again before the next read.
             Err(_) => {}
         }
@@ -377,13 +388,14 @@ impl Follower {
     fn recovered(&mut self) {
         self.failures = 0;
         self.trouble = None;
-        let pause = match Self::AGAIN.get(self.stage) {
-            Some(pause) => *pause,
-            None => self.bucket.pace(match &self.known {
-                Known::Told(told) => Some(told),
-                Known::Unasked | Known::Denied => None,
-            }),
+        let told = match &self.known {
+            Known::Told(told) => Some(told),
+            Known::Unasked | Known::Denied => None,
         };
+        if told.is_some_and(|told| self.bucket.is_direct(told)) {
+            self.stage = self.stage.max(Self::AGAIN.len());
+        }
+        let pause = Self::AGAIN.get(self.stage).copied().unwrap_or_else(|| self.bucket.pace(told));
         let pause = if matches!(self.tail, Tail::None) { pause.min(Self::PATIENCE) } else { pause };
         self.stage += 1;
         self.due = Instant::now() + pause;
