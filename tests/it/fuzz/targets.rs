@@ -109,8 +109,11 @@ pub(crate) fn document(input: &[u8]) {
     let json = Bytes::from(serde_json::to_vec(value).expect("a value prints"));
     let again = Document::parse(json, Format::Json).expect("what was printed parses");
     assert_eq!(again.value(), value);
-    let decoded: Value = document.decode().expect("what parses decodes");
-    assert!(decoded.is_object());
+    // A type of JSON holds no integer beyond 64 bits; others do.
+    match document.decode::<Value>() {
+        Ok(decoded) => assert!(decoded.is_object()),
+        Err(error) => assert_eq!((document.format(), &*error.reason), (Format::Toml, "JSON number out of range")),
+    }
     let or_empty = Document::parse_or_empty(document.bytes().clone(), document.format());
     assert_eq!(or_empty.expect("a document that is not empty").value(), value);
 
