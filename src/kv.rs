@@ -421,19 +421,20 @@ impl Bucket {
         }
     }
 
-    /// Whether the connected server stores the bucket and tells of its writes itself: nothing is lost between a subscription
-    /// and a read that was asked for after it, or as long as the connection holds.
+    /// Whether the connected server stores the bucket and tells of its writes itself. Nothing is lost then between a
+    /// subscription and a read that was asked for after it, or as long as the connection holds; unless another account is
+    /// asked that keeps to itself what it tells, which only shows in that a write is not told.
     pub(crate) fn is_direct(&self, told: &Description) -> bool {
         told.republished.is_some() && told.leader.as_ref().is_some_and(|leader| self.0.connection.is_alone(leader))
     }
 
     /// When to read again what is followed although nothing is known to be missing, jittered: between servers, a message may
-    /// be lost without a trace. Where none can be ([`Bucket::is_direct`]), what is left is a bucket that was set up anew
-    /// under those who follow it.
-    pub(crate) fn pace(&self, told: Option<&Description>) -> Duration {
+    /// be lost without a trace. Where none can be ([`Bucket::is_direct`]), nor `missed` one was, what is left is a bucket that
+    /// was set up anew under those who follow it.
+    pub(crate) fn pace(&self, told: Option<&Description>, missed: bool) -> Duration {
         const PACE: Duration = Duration::from_secs(60);
         const LONG_PACE: Duration = Duration::from_secs(20 * 60);
-        let pace = if told.is_some_and(|told| self.is_direct(told)) { LONG_PACE } else { PACE };
+        let pace = if !missed && told.is_some_and(|told| self.is_direct(told)) { LONG_PACE } else { PACE };
         pace / 2 + Duration::from_millis(random_below(pace.as_millis() as u64 / 2))
     }
 

@@ -73,7 +73,10 @@ struct Line {
 impl Line {
     fn of(status: Status, head: Option<&Head>) -> Line {
         let state = standing(&status, head);
-        let reason = status.report.rejected.map(|refused| refused.reason).filter(|_| state != Standing::Applied);
+        let lost = head.zip(status.report.revision).filter(|(head, runs)| *runs > head.revision);
+        let lost = lost.map(|(_, runs)| format!("it runs revision {runs}, which the bucket does not have any more"));
+        let rejected = status.report.rejected.map(|refused| refused.reason);
+        let reason = rejected.or(lost).filter(|_| state != Standing::Applied);
         Line {
             service: status.instance.service,
             instance: status.instance.id,
@@ -138,14 +141,14 @@ fn standing(status: &Status, head: Option<&Head>) -> Standing {
     if report.rejected.as_ref().is_some_and(|refused| refused.revision == head.revision) {
         return report.state;
     }
-    // The heads were read first, so that an instance may be past one by now. One whose key was deleted keeps its value.
+    // One whose key was deleted keeps its value.
     let known = match head.what {
         What::Document => report.revision,
         What::Tombstone => report.newest,
         What::Told if report.newest >= Some(head.revision) => return report.state,
         What::Told => return Standing::Behind,
     };
-    if known.is_some_and(|known| known >= head.revision) { Standing::Applied } else { Standing::Behind }
+    if known == Some(head.revision) { Standing::Applied } else { Standing::Behind }
 }
 
 /// With --watch, an instance that is there is asked for again after this.
@@ -210,17 +213,13 @@ struct Read {
 
 /// Without `may_read`, the newest revision that an instance knows counts as the head.
 async fn read(bucket: &Bucket, roll: &Roll, key: Option<&Key>, may_read: bool) -> Result<Read, BucketError> {
-    let mut heads = HashMap::new();
-    let mut note = |entry: &Entry| {
-        let what = if entry.operation == Operation::Delete { What::Tombstone } else { What::Document };
-        heads.insert(entry.key.clone(), Head { revision: entry.revision, what });
-    };
-    match key {
-        _ if !may_read => {}
-        Some(key) => bucket.head(key).await?.iter().for_each(&mut note),
-        None => bucket.each_head(&Pattern::all(), false, |entry| note(&entry)).await?,
-    }
+    let mut heads = if may_read { heads_of(bucket, key).await? } else { HashMap::new() };
     let Called { statuses, now, fleeting, more, .. } = roll.call().await?;
+    let past = |status: &Status| heads.get(&status.key).is_some_and(|head| status.report.newest > Some(head.revision));
+    if may_read && statuses.iter().any(past) {
+        // Stored since, or lost.
+        heads = heads_of(bucket, key).await?;
+    }
     for status in statuses.iter().filter(|_| !may_read) {
         let Some(revision) = status.report.newest else { continue };
         let head = heads.entry(status.key.clone()).or_insert(Head { revision, what: What::Told });
@@ -239,6 +238,19 @@ async fn read(bucket: &Bucket, roll: &Roll, key: Option<&Key>, may_read: bool) -
         (place(a), &a.key, &a.instance).cmp(&(place(b), &b.key, &b.instance))
     });
     Ok(Read { lines, now, settle, fleeting, more })
+}
+
+async fn heads_of(bucket: &Bucket, key: Option<&Key>) -> Result<HashMap<Key, Head>, BucketError> {
+    let mut heads = HashMap::new();
+    let mut note = |entry: &Entry| {
+        let what = if entry.operation == Operation::Delete { What::Tombstone } else { What::Document };
+        heads.insert(entry.key.clone(), Head { revision: entry.revision, what });
+    };
+    match key {
+        Some(key) => bucket.head(key).await?.iter().for_each(&mut note),
+        None => bucket.each_head(&Pattern::all(), false, |entry| note(&entry)).await?,
+    }
+    Ok(heads)
 }
 
 fn show(out: &Output, lines: &[Line], now: Timestamp) -> anyhow::Result<()> {
@@ -421,7 +433,8 @@ mod tests {
         let fine = status(7, 7, None, Standing::Applied);
         assert_eq!(stands(&fine, head(7, What::Document)), Standing::Applied);
         assert_eq!(stands(&fine, head(8, What::Document)), Standing::Behind);
-        assert_eq!(stands(&fine, head(6, What::Document)), Standing::Applied);
+        // The bucket lost it.
+        assert_eq!(stands(&fine, head(6, What::Document)), Standing::Behind);
         assert_eq!(stands(&fine, head(8, What::Tombstone)), Standing::Behind);
         assert_eq!(stands(&status(7, 8, None, Standing::Applied), head(8, What::Tombstone)), Standing::Applied);
         assert_eq!(stands(&fine, None), Standing::Applied);

@@ -66,6 +66,7 @@ impl Changes {
             out,
             cursor: None,
             steady,
+            missed: false,
             tail: Tail::None,
             caught_up: false,
             told_missing: false,
@@ -98,6 +99,8 @@ struct Follower {
     cursor: Option<(String, u64)>,
     /// Whether the bucket is asked at [`Follower::PACE`], not at [`Bucket::pace`].
     steady: bool,
+    /// Whether something was found then that the tail had not told.
+    missed: bool,
     tail: Tail,
     caught_up: bool,
     told_missing: bool,
@@ -188,7 +191,7 @@ impl Follower {
                     self.caught_up = true;
                     self.tell(Change::Connected).await?;
                 }
-                return Ok(if self.steady { Self::PACE } else { self.bucket.pace(Some(&told)) });
+                return Ok(if self.steady { Self::PACE } else { self.bucket.pace(Some(&told), self.missed) });
             }
             Err(Stop::Over) => return Err(Over),
             Err(Stop::Error(BucketError::Missing(_))) => {
@@ -259,6 +262,7 @@ impl Follower {
                 if missed.len() < Self::PART { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
             };
             self.bucket.each_message(reading, part).await?;
+            self.missed |= self.caught_up && !missed.is_empty();
             from = missed.get(Self::PART - 1).map_or(last, |entry| entry.revision.0);
             for entry in missed {
                 self.offer(entry).await.map_err(|Over| Stop::Over)?;

@@ -280,10 +280,13 @@ impl Connection {
         Some(self.client.try_server_info()?.version)
     }
 
-    /// Whether the connected server is the one called `name` and belongs to no cluster: what it publishes itself goes through
-    /// no other on its way here.
+    /// Whether the connected server is the one called `name`, belongs to no cluster, and has itself the JetStream that is
+    /// asked: what it publishes goes through no other on its way here.
     pub(super) fn is_alone(&self, name: &str) -> bool {
-        self.client.try_server_info().is_some_and(|server| server.server_name == name && server.cluster.is_none())
+        self.client.try_server_info().is_some_and(|server| {
+            let asked = self.domain.is_none() || self.domain == server.domain;
+            server.server_name == name && server.cluster.is_none() && server.jetstream && asked
+        })
     }
 
     /// The connected server's version where it is older than [`OLDEST_SERVER`].

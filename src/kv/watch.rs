@@ -103,6 +103,7 @@ impl Watch {
             unheard: None,
             known: Known::Unasked,
             known_in: 0,
+            missed: false,
             tail: Tail::None,
             followed: None,
             due: Instant::now(),
@@ -137,6 +138,15 @@ enum Known {
     Told(Description),
 }
 
+impl Known {
+    fn told(&self) -> Option<&Description> {
+        match self {
+            Known::Told(told) => Some(told),
+            Known::Unasked | Known::Denied => None,
+        }
+    }
+}
+
 /// Waits until something else is known of the connection, and gives what knows it then; `None` where that is over.
 fn changed(mut link: watch::Receiver<Link>) -> BoxFuture<'static, Option<watch::Receiver<Link>>> {
     Box::pin(async move { link.changed().await.ok().map(|()| link) })
@@ -159,6 +169,8 @@ struct Follower {
     known: Known,
     /// On which connection that was asked.
     known_in: u64,
+    /// Whether a write was found that the tail should have told.
+    missed: bool,
     tail: Tail,
     /// The prefix below which the tail listens; `None` for a consumer.
     followed: Option<String>,
@@ -169,7 +181,8 @@ struct Follower {
     failures: u32,
 }
 
-type Read = Result<Option<Entry>, BucketError>;
+/// What was read, and what the bucket said of itself where it was asked too.
+type Read = (Result<Option<Entry>, BucketError>, Option<Result<Description, BucketError>>);
 
 impl Follower {
     /// When to read again after the first, second… read: interest needs that long to get from one server to another. Then at
@@ -226,27 +239,30 @@ impl Follower {
                 },
                 answer = &mut reading, if !idle => {
                     (reading, idle) = (None.into(), true);
-                    if let Some(answer) = answer {
+                    if let Some((answer, told)) = answer {
                         self.answered(answer).await;
+                        if let Some(told) = told {
+                            self.described(told).await;
+                        }
                     }
                 }
                 () = &mut timer, if now.up && idle => {
-                    if self.stage > Self::AGAIN.len() && self.known_in != now.generation {
-                        // A server that came back may have another name, and be no less the one that stores the bucket.
-                        self.ask_about_bucket().await;
-                    }
                     if matches!(self.tail, Tail::None) {
                         self.open_tail().await;
                     }
                     let (bucket, key) = (self.bucket.clone(), self.key.clone());
                     let direct = !matches!(&self.known, Known::Told(told) if !told.direct);
+                    // A server that came back may have another name, and be no less the one that stores the bucket.
+                    let ask = self.stage > Self::AGAIN.len() && self.known_in != now.generation;
+                    self.known_in = if ask { now.generation } else { self.known_in };
                     let read: BoxFuture<'static, Read> = Box::pin(async move {
                         let read = if direct { bucket.direct_head(&key).await } else { bucket.head(&key).await };
                         // These reads are more frequent than pings.
                         if matches!(read, Err(BucketError::TimedOut { .. })) {
                             bucket.make_sure_of_server(&key).await;
                         }
-                        read
+                        let told = if ask { Some(bucket.describe().await) } else { None };
+                        (read, told)
                     });
                     (reading, idle) = (Some(read).into(), false);
                 }
@@ -294,7 +310,12 @@ impl Follower {
     /// Once on a connection, and when the bucket turns out to be another one: how it tells of writes, and its identity.
     async fn ask_about_bucket(&mut self) {
         self.known_in = self.bucket.connection().link().borrow().generation;
-        match self.bucket.describe().await {
+        let told = self.bucket.describe().await;
+        self.described(told).await;
+    }
+
+    async fn described(&mut self, told: Result<Description, BucketError>) {
+        match told {
             Ok(told) => {
                 if let Some(floor) = self.floor.take()
                     && floor.bucket == told.identity
@@ -309,6 +330,8 @@ impl Follower {
                 if self.prefix() != self.followed {
                     self.tail.close().await;
                     self.open_tail().await;
+                    // What was stored between the answer and that is not told.
+                    self.soon();
                 }
                 self.tell(Seen::Bucket(identity));
             }
@@ -339,16 +362,19 @@ impl Follower {
         self.tail = opened.unwrap_or(Tail::None);
     }
 
-    async fn answered(&mut self, answer: Read) {
+    async fn answered(&mut self, answer: Result<Option<Entry>, BucketError>) {
         let was_steady = self.stage > Self::AGAIN.len();
         match answer {
             Ok(Some(entry)) => {
                 self.recovered();
                 self.absences = 0;
                 let newer = self.cursor.is_none_or(|cursor| entry.supersedes(&cursor));
-                if newer && was_steady && matches!(self.known, Known::Told(_)) {
-                    // The tail should have told it: ask whether it is still the bucket that it was.
-                    self.known = Known::Unasked;
+                if newer && was_steady {
+                    self.missed = true;
+                    if matches!(self.known, Known::Told(_)) {
+                        // The tail should have told it: ask whether it is still the bucket that it was.
+                        self.known = Known::Unasked;
+                    }
                 }
                 if newer {
                     self.offer(entry, false).await;
@@ -377,8 +403,8 @@ impl Follower {
 
     fn absent(&mut self) {
         self.absences += 1;
-        // One answer may be a replica's that lags; a value that was seen is called gone by two in a row.
-        let sure = self.cursor.is_none() || self.absences >= 2;
+        // One answer may be a replica's that lags; a value that was seen is called gone by two in a row, or by the only one.
+        let sure = self.cursor.is_none() || self.absences >= 2 || self.is_direct();
         if sure && !self.told_absent {
             self.told_absent = true;
             self.tell(Seen::Absent);
@@ -388,17 +414,18 @@ impl Follower {
     fn recovered(&mut self) {
         self.failures = 0;
         self.trouble = None;
-        let told = match &self.known {
-            Known::Told(told) => Some(told),
-            Known::Unasked | Known::Denied => None,
-        };
-        if told.is_some_and(|told| self.bucket.is_direct(told)) {
+        if self.is_direct() {
             self.stage = self.stage.max(Self::AGAIN.len());
         }
-        let pause = Self::AGAIN.get(self.stage).copied().unwrap_or_else(|| self.bucket.pace(told));
+        let pause = Self::AGAIN.get(self.stage).copied();
+        let pause = pause.unwrap_or_else(|| self.bucket.pace(self.known.told(), self.missed));
         let pause = if matches!(self.tail, Tail::None) { pause.min(Self::PATIENCE) } else { pause };
         self.stage += 1;
         self.due = Instant::now() + pause;
+    }
+
+    fn is_direct(&self) -> bool {
+        self.known.told().is_some_and(|told| self.bucket.is_direct(told))
     }
 
     fn failed(&mut self) {
@@ -437,15 +464,31 @@ impl Follower {
                 self.soon();
             }
             if entry.revision <= cursor.revision {
-                // The bucket was made anew, and may tell of writes in another way; or a replica lags in a cluster whose
-                // clocks disagree. The bucket's identity tells which, where we may ask for it.
+                // The bucket was made anew, and may tell of writes in another way; or it lost its newest; or a replica lags in
+                // a cluster whose clocks disagree. The bucket tells which, where we may ask for it.
+                let was = self.cursor_in.clone();
                 self.known = Known::Unasked;
                 self.ask_about_bucket().await;
-                if matches!(&self.known, Known::Told(told) if self.cursor_in.as_ref() == Some(&told.identity)) {
-                    return;
+                let told = self.known.told().filter(|told| was.as_ref() == Some(&told.identity));
+                let may_lag = |told: &Description| told.replicas > 1 && told.last >= cursor.revision;
+                if entry.revision < cursor.revision && told.is_some_and(may_lag) {
+                    return self.ask_leader(cursor).await;
                 }
             }
         }
+        self.take(entry, live).await;
+    }
+
+    /// Takes the leader's word for what may be a lagging replica's.
+    async fn ask_leader(&mut self, cursor: Position) {
+        if let Ok(Some(entry)) = self.bucket.head(&self.key).await
+            && entry.supersedes(&cursor)
+        {
+            self.take(entry, false).await;
+        }
+    }
+
+    async fn take(&mut self, entry: Entry, live: bool) {
         self.cursor = Some(entry.position());
         self.cursor_in = match &self.known {
             Known::Told(told) => Some(told.identity.clone()),

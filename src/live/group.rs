@@ -20,9 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Event, Origin, Rejection, RejectionKind, Serving, State, backoff, document_of, report, trusted};
 use crate::document::Document;
-use crate::kv::{
-    Announcer, Bucket, BucketError, Change, Changes, Entry, Instance, Key, Operation, Pattern, Position,
-};
+use crate::kv::{Announcer, Bucket, BucketError, Change, Changes, Entry, Instance, Key, Operation, Pattern, Position};
 use crate::secret::{self, Identities};
 use crate::signature::Trust;
 
@@ -188,6 +186,8 @@ impl<T: Send + Sync + 'static> Builder<T> {
             hold: Instant::now(),
             retries: Vec::new(),
             look: None,
+            paced: false,
+            missed: false,
         };
         let stop = CancellationToken::new();
         let mut task = JoinSet::new();
@@ -228,6 +228,10 @@ struct Engine<T> {
     retries: Vec<Retry>,
     /// When to read all heads again, while a server is connected.
     look: Option<Instant>,
+    /// Whether that is only because some time will have passed.
+    paced: bool,
+    /// Whether something was found then.
+    missed: bool,
 }
 
 impl<T: Send + Sync + 'static> Engine<T> {
@@ -274,7 +278,7 @@ impl<T: Send + Sync + 'static> Engine<T> {
         match change {
             Change::Entry(entry) => self.collect(entry).await,
             Change::Connected => {
-                self.look = Some(Instant::now());
+                (self.look, self.paced) = (Some(Instant::now()), false);
                 self.update_all(|state| state.connected = true);
                 self.tell(None, &Event::Connected);
             }
@@ -304,7 +308,7 @@ impl<T: Send + Sync + 'static> Engine<T> {
         let held = self.held.iter().rfind(|held| held.key == entry.key).map(|held| held.revision);
         if entry.previous_revision().is_some_and(|previous| previous != held.or(newest)) {
             // Something of this key was lost, or nothing was read yet.
-            self.look = self.look.map(|_| Instant::now());
+            self.look_in(Duration::ZERO);
         }
         if self.held.first().is_some_and(|first| first.set_id() != entry.set_id()) {
             self.complete().await;
@@ -331,17 +335,21 @@ impl<T: Send + Sync + 'static> Engine<T> {
         match self.builder.bucket.members(&self.builder.pattern, &set, first.revision).await {
             Ok(unit) if !unit.is_empty() => self.offer(vec![unit], true).await,
             // Nothing of a set is applied as long as nobody knows the whole of it.
-            Ok(_) | Err(_) => self.look = self.look.map(|_| Instant::now() + Self::PATIENCE),
+            Ok(_) | Err(_) => self.look_in(Self::PATIENCE),
         }
     }
 
     /// Reads the heads of all keys, and applies what is newer.
     async fn read_all(&mut self) {
-        let bucket = &self.builder.bucket;
+        let bucket = self.builder.bucket.clone();
         let (units, told) = tokio::join!(self.heads(), bucket.describe());
+        let paced = std::mem::take(&mut self.paced);
         match units {
             Ok(units) => {
-                self.look = Some(Instant::now() + bucket.pace(told.ok().as_ref()));
+                // What is found only because some time has passed should have been told.
+                self.missed |= paced && self.has_news(&units);
+                self.look = Some(Instant::now() + bucket.pace(told.ok().as_ref(), self.missed));
+                self.paced = true;
                 self.offer(units, false).await;
             }
             Err(error) => {
@@ -352,6 +360,18 @@ impl<T: Send + Sync + 'static> Engine<T> {
                 }
             }
         }
+    }
+
+    fn has_news(&self, units: &[Unit]) -> bool {
+        let states = self.shared.states.borrow();
+        let newest = |key: &Key| states.get(key).and_then(|state| state.newest);
+        units.iter().flatten().any(|entry| newest(&entry.key) < Some(entry.revision))
+    }
+
+    /// Reads all heads again `pause` from now, where a server is connected.
+    fn look_in(&mut self, pause: Duration) {
+        self.look = self.look.map(|_| Instant::now() + pause);
+        self.paced = false;
     }
 
     /// The heads of all keys, those of one change set together.

@@ -1,6 +1,8 @@
 //! One key followed (`kv::Watch`) must tell the same whether the bucket republishes or an ordered consumer stands in.
 //! Each test runs for both, on every server that confhot promises to work with.
 
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use async_nats::jetstream::{self, kv};
@@ -342,6 +344,69 @@ async fn in_a_cluster_every_write_that_was_acknowledged_arrives_through_step_dow
             }
         }
     }
+}
+
+/// Runs `test` on a server of its own for each version, in a bucket for each feed.
+async fn everywhere_alone(test: impl AsyncFn(&mut Server, Bucket, Feed, &'static str)) {
+    for version in VERSIONS {
+        for feed in FEEDS {
+            let mut server = Server::version(version);
+            let bucket = connect(&server.url()).await.bucket("configs").unwrap();
+            make(&bucket, feed, &server.url(), 1).await;
+            test(&mut server, bucket, feed, version).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_stored_after_a_stream_lost_its_newest_revisions_is_followed() {
+    everywhere_alone(async |server, bucket, feed, version| {
+        let k = key("service1");
+        put(&bucket, &k, "kept").await;
+        server.stop();
+        let copy = tempfile::tempdir().unwrap();
+        let copied = |from: &Path, to: &Path| {
+            let from = format!("{}/.", from.display());
+            assert!(Command::new("cp").args(["-a", &from]).arg(to).status().unwrap().success());
+        };
+        copied(server.data_dir(), copy.path());
+        server.restart();
+        put(&bucket, &k, "lost too").await;
+        let lost = put(&bucket, &k, "lost").await;
+        let mut watch = Watch::start(&bucket, &k, None);
+        assert_eq!(next_text(&mut watch).await, "lost", "{feed:?} {version}");
+
+        // As after a loss of power, or with the snapshot of a volume put back.
+        server.kill9();
+        std::fs::remove_dir_all(server.data_dir()).unwrap();
+        std::fs::create_dir(server.data_dir()).unwrap();
+        copied(copy.path(), server.data_dir());
+        server.restart();
+        let first = put(&bucket, &k, "first").await;
+        assert!(first < lost, "{first} {lost}");
+        assert_eq!(next_text(&mut watch).await, "first", "{feed:?} {version}");
+        assert_eq!(put(&bucket, &k, "second").await, lost);
+        assert_eq!(next_text(&mut watch).await, "second", "{feed:?} {version}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_goes_without_a_tombstone_is_said_to_be_gone_at_the_next_connection() {
+    everywhere_alone(async |server, bucket, feed, version| {
+        let k = key("service1");
+        put(&bucket, &k, "here").await;
+        let mut watch = Watch::start(&bucket, &k, None);
+        assert_eq!(next_text(&mut watch).await, "here");
+
+        let client = async_nats::connect(server.url()).await.unwrap();
+        let stream = jetstream::new(client).get_stream("KV_configs").await.unwrap();
+        stream.purge().filter("$KV.configs.service1").await.unwrap();
+        server.stop();
+        server.restart();
+        assert_eq!(next(&mut watch).await, None, "{feed:?} {version}");
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,7 +8,7 @@ use confhot::live::Live;
 use futures_util::future::join_all;
 
 use crate::faults::Way;
-use crate::feed::{connect, key, put};
+use crate::feed::{Feed, connect, key, make, put};
 use crate::status::{
     as_user, document, following, fresh_on, ids, locked_down, rights, run, wait_applied, wait_complete, wait_status,
 };
@@ -172,9 +172,11 @@ async fn a_server_that_only_leaves_records_unanswered_keeps_its_connections() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_hangs_is_noticed_by_one_that_announces_nothing_before_any_ping() {
+async fn a_server_that_hangs_is_noticed_by_one_that_reads_and_announces_nothing_before_any_ping() {
     let mut server = Server::start();
-    let bucket = fresh_on(&server).await;
+    let bucket = connect(&server.url()).await.bucket("configs").unwrap();
+    // Where the server tells of its own bucket nothing is read, and the pings have to tell.
+    make(&bucket, Feed::Consumer, &server.url(), 1).await;
     put(&bucket, &key("service1"), "n = 1").await;
     let own = hasty(&server.url(), &bucket).await;
     let live = Live::<crate::status::Settings>::builder(&own, &key("service1")).start();
