@@ -7,8 +7,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use crate::publishing::Stage;
-use crate::support::{DEADLINE, Daemon};
+use crate::support::{DEADLINE, Daemon, Stage};
 
 /// The first of `names` that is installed. Elsewhere than in CI, where it must be there, a missing one is passed over.
 fn installed(names: &[&'static str]) -> Option<&'static str> {

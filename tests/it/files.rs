@@ -4,8 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use crate::publishing::Stage;
-use crate::support::{CONFHOT, DEADLINE, Daemon, eventually};
+use crate::support::{CONFHOT, DEADLINE, Daemon, Stage, eventually};
 
 /// Every file and directory in `dir`, itself included, with its mode.
 fn modes(dir: &Path) -> Vec<(String, u32)> {

@@ -8,8 +8,7 @@ use std::time::Instant;
 use rustix::process::{Pid, test_kill_process};
 use serde_json::{Value, json};
 
-use crate::publishing::{Stage, named};
-use crate::support::{DEADLINE, Daemon, Server, confhot, eventually};
+use crate::support::{DEADLINE, Daemon, Server, Stage, confhot, eventually, named};
 
 impl Stage {
     /// An executable script, beside the documents.

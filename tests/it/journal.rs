@@ -6,8 +6,7 @@ use confhot::kv::{Bucket, ChangeSet, Expect, JournalLimits, JournalState, Revisi
 use serde_json::{Value, json};
 
 use crate::feed::{connect, key, put, write};
-use crate::publishing::Stage;
-use crate::support::{self, DEADLINE, Server, VERSIONS, eventually};
+use crate::support::{self, DEADLINE, Server, Stage, VERSIONS, eventually};
 
 async fn opened(url: &str, name: &str) -> Bucket {
     let bucket = connect(url).await.bucket(name).unwrap();

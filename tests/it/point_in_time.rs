@@ -10,8 +10,7 @@ use confhot::kv::{Bucket, ChangeSet, Expect, Key, PastError, Pattern, Revision, 
 use serde_json::{Value, json};
 
 use crate::feed::{connect, key, put, write};
-use crate::publishing::Stage;
-use crate::support::{self, Cluster, DEADLINE, VERSIONS, confhot};
+use crate::support::{self, Cluster, DEADLINE, Stage, VERSIONS, confhot};
 
 impl Stage {
     /// All that a command says: stdout, stderr, exit code.

@@ -6,8 +6,7 @@ use std::process::{Command, Stdio};
 use serde_json::{Value, json};
 
 use crate::feed;
-use crate::publishing::{Stage, named};
-use crate::support::{CONFHOT, DEADLINE, confhot};
+use crate::support::{CONFHOT, DEADLINE, Stage, confhot, named};
 
 impl Stage {
     /// A stage whose key `a` was published as each of `texts`, oldest first, by a loader.

@@ -5,8 +5,7 @@ use std::os::unix::fs::symlink;
 
 use serde_json::{Value, json};
 
-use crate::publishing::{Stage, named};
-use crate::support::{DEADLINE, Daemon, confhot, eventually};
+use crate::support::{DEADLINE, Daemon, Stage, confhot, eventually, named};
 
 const PORT: &str = r#"{"properties": {"port": {"type": "integer", "maximum": 9000}}, "additionalProperties": false}"#;
 const LARGE_PORT: &str = r#"{"properties": {"port": {"type": "integer", "minimum": 9000}}}"#;

@@ -16,8 +16,9 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use serde_json::{Value, json};
 
 use crate::feed::{connect, key, put};
-use crate::publishing::Stage;
-use crate::support::{self, CONFHOT, DEADLINE, Daemon, Postgres, VERSIONS, confhot, eventually, http_get};
+use crate::support::{
+    self, CONFHOT, DEADLINE, Daemon, Postgres, Stage, VERSIONS, confhot, eventually, http_get, named,
+};
 
 /// What no output has, encrypted in the document.
 const SEALED: &str = "pl4nted\"sealed 9f2c";
@@ -259,7 +260,7 @@ fn a_document_with_the_redaction_mark_is_refused_with_its_place_wherever_it_is_p
     let (code, told, _) = said(&["validate", &file], "");
     assert_eq!((code, told), (1, format!("{file}:{refusal}\n")));
     let (code, events) = stage.once(&[]);
-    let told = crate::publishing::named(&events, "refused")[0];
+    let told = named(&events, "refused")[0];
     assert_eq!((code, &told["line"], &told["column"]), (1, &json!(2), &json!(7)), "{told}");
     assert_eq!(stage.value("a"), None);
 

@@ -2,8 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::publishing::Stage;
-use crate::support::{self, Daemon, VERSIONS};
+use crate::support::{self, Daemon, Stage, VERSIONS};
 
 fn json_of(text: &str) -> Value {
     serde_json::from_str(text.lines().last().unwrap_or_default()).unwrap_or_else(|error| panic!("{error}: {text}"))

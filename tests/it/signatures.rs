@@ -18,8 +18,7 @@ use confhot::signature::{Signer, Trust};
 use serde_json::{Value, json};
 
 use crate::feed::{Feed, connect, key, make, put, write};
-use crate::publishing::{Stage, named};
-use crate::support::{self, DEADLINE, Daemon, VERSIONS, confhot, eventually};
+use crate::support::{self, DEADLINE, Daemon, Stage, VERSIONS, confhot, eventually, named};
 
 #[derive(Debug, serde::Deserialize)]
 struct Numbered {

@@ -1,4 +1,5 @@
-//! What the tests stand on: servers ([`Server`], [`Cluster`], [`Postgres`]), the binary ([`confhot`], [`Daemon`]), and waiting.
+//! What the tests stand on: servers ([`Server`], [`Cluster`], [`Postgres`]), the binary ([`confhot`], [`Daemon`]), a directory
+//! with its bucket ([`Stage`]), and waiting.
 //!
 //! Everything here blocks. An async test that uses a client while it waits needs
 //! `#[tokio::test(flavor = "multi_thread")]`.
@@ -6,6 +7,7 @@
 mod daemon;
 mod nats;
 mod postgres;
+mod stage;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -18,6 +20,7 @@ use std::time::{Duration, Instant};
 pub(crate) use self::daemon::Daemon;
 pub(crate) use self::nats::{Cluster, Server, VERSIONS, binary, shared};
 pub(crate) use self::postgres::{Database, Postgres};
+pub(crate) use self::stage::{Stage, named};
 
 /// The binary under test; also the guard of every child of these tests.
 pub(crate) const CONFHOT: &str = env!("CARGO_BIN_EXE_confhot");

@@ -9,11 +9,10 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::feed::{connect, key, put};
-use crate::publishing::{Stage, named};
 use crate::status::{
     Settings, aged, document, fresh_on, instance, own_key, run, wait_applied, wait_complete, wait_status,
 };
-use crate::support::{self, DEADLINE, Daemon, Server, VERSIONS, confhot, eventually};
+use crate::support::{self, DEADLINE, Daemon, Server, Stage, VERSIONS, confhot, eventually, named};
 
 /// What a process takes that has nothing to wait for, on a busy machine.
 const SLACK: Duration = Duration::from_secs(3);
