@@ -1,11 +1,10 @@
 //! Schemas: who enforces them, when they count, and what they do not stand in the way of.
 
 use std::fs;
-use std::os::unix::fs::symlink;
 
 use serde_json::{Value, json};
 
-use crate::support::{DEADLINE, Daemon, Stage, confhot, eventually, named};
+use crate::support::{DEADLINE, Daemon, Stage, about, confhot, eventually, named};
 
 const PORT: &str = r#"{"properties": {"port": {"type": "integer", "maximum": 9000}}, "additionalProperties": false}"#;
 const LARGE_PORT: &str = r#"{"properties": {"port": {"type": "integer", "minimum": 9000}}}"#;
@@ -18,25 +17,6 @@ impl Stage {
         let text = |bytes| String::from_utf8(bytes).unwrap();
         (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
     }
-
-    /// Swaps all files for others at once, as a Kubernetes volume does; `n` is a new number.
-    fn swap(&self, n: u32, files: &[(&str, &str)]) {
-        let dir = self.dir().join(format!("..{n}"));
-        fs::create_dir(&dir).unwrap();
-        for (name, text) in files {
-            fs::write(dir.join(name), text).unwrap();
-            let link = self.dir().join(name);
-            if !link.is_symlink() {
-                symlink(format!("..data/{name}"), link).unwrap();
-            }
-        }
-        symlink(format!("..{n}"), self.dir().join("..new")).unwrap();
-        fs::rename(self.dir().join("..new"), self.dir().join("..data")).unwrap();
-    }
-}
-
-fn about(loader: &mut Daemon, event: &str, key: &str) -> Value {
-    loader.wait_event(DEADLINE, |told| told["event"] == event && told["key"] == key)
 }
 
 #[test]

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 pub(crate) use self::daemon::Daemon;
 pub(crate) use self::nats::{Cluster, Server, VERSIONS, binary, shared};
 pub(crate) use self::postgres::{Database, Postgres};
-pub(crate) use self::stage::{Stage, named};
+pub(crate) use self::stage::{Stage, about, named};
 
 /// The binary under test; also the guard of every child of these tests.
 pub(crate) const CONFHOT: &str = env!("CARGO_BIN_EXE_confhot");

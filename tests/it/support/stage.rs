@@ -1,6 +1,7 @@
 //! A directory of documents and its bucket, for the tests of the verbs that work on them.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 
 use serde_json::Value;
@@ -38,9 +39,25 @@ impl Stage {
 
     /// As most editors save: a new file renamed over the old one.
     pub(crate) fn place(&self, path: &str, content: impl AsRef<[u8]>) {
-        let temporary = self.dir().join(".saving");
+        let path = self.dir().join(path);
+        let temporary = path.with_file_name(".saving");
         fs::write(&temporary, content).unwrap();
-        fs::rename(temporary, self.dir().join(path)).unwrap();
+        fs::rename(temporary, path).unwrap();
+    }
+
+    /// Swaps all files for others at once, as a Kubernetes volume does; `n` is a new number.
+    pub(crate) fn swap(&self, n: u32, files: &[(&str, &str)]) {
+        let dir = self.dir().join(format!("..{n}"));
+        fs::create_dir(&dir).unwrap();
+        for (name, text) in files {
+            fs::write(dir.join(name), text).unwrap();
+            let link = self.dir().join(name);
+            if !link.is_symlink() {
+                symlink(format!("..data/{name}"), link).unwrap();
+            }
+        }
+        symlink(format!("..{n}"), self.dir().join("..data_tmp")).unwrap();
+        fs::rename(self.dir().join("..data_tmp"), self.dir().join("..data")).unwrap();
     }
 
     pub(crate) fn args(&self, more: &[&str]) -> Vec<String> {
@@ -86,6 +103,7 @@ impl Stage {
         lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
+    #[track_caller]
     pub(crate) fn holds(&self, key: &str, text: &str) {
         eventually(&format!("{key} holds {text:?}"), DEADLINE, || (self.value(key)? == text).then_some(()));
     }
@@ -93,4 +111,10 @@ impl Stage {
 
 pub(crate) fn named<'a>(events: &'a [Value], name: &str) -> Vec<&'a Value> {
     events.iter().filter(|event| event["event"] == name).collect()
+}
+
+/// The next event of that name about that key or file.
+#[track_caller]
+pub(crate) fn about(daemon: &mut Daemon, name: &str, subject: &str) -> Value {
+    daemon.wait_event(DEADLINE, |told| told["event"] == name && (told["key"] == subject || told["path"] == subject))
 }
