@@ -4,7 +4,7 @@
 //! A set is taken for one where the server stored it as one (an atomic batch, ADR-50); where it could not, its documents
 //! are changes of their own, as they are in the bucket.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +20,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Event, Origin, Rejection, RejectionKind, Serving, State, backoff, document_of, report, trusted};
 use crate::document::Document;
-use crate::kv::{Announcer, Bucket, BucketError, Change, Changes, Entry, Instance, Key, Operation, Pattern, Position};
+use crate::kv::{
+    Announcer, Bucket, BucketError, Change, Changes, Entry, Instance, Key, Operation, Pattern, Position, Revision,
+};
 use crate::secret::{self, Identities};
 use crate::signature::Trust;
 
@@ -188,6 +190,7 @@ impl<T: Send + Sync + 'static> Builder<T> {
             look: None,
             paced: false,
             missed: false,
+            former: HashSet::new(),
         };
         let stop = CancellationToken::new();
         let mut task = JoinSet::new();
@@ -232,6 +235,8 @@ struct Engine<T> {
     paced: bool,
     /// Whether something was found then.
     missed: bool,
+    /// Keys of the bucket that was there before this one, until it is known which of them are in this one.
+    former: HashSet<Key>,
 }
 
 impl<T: Send + Sync + 'static> Engine<T> {
@@ -292,6 +297,7 @@ impl<T: Send + Sync + 'static> Engine<T> {
                 self.held.clear();
                 self.retries.clear();
                 self.notes.values_mut().for_each(|note| note.applied = None);
+                self.former.extend(self.newest().into_keys());
                 self.update_all(|state| state.newest = None);
             }
             Change::Missing => self.tell(None, &Event::Absent),
@@ -342,6 +348,7 @@ impl<T: Send + Sync + 'static> Engine<T> {
     /// Reads the heads of all keys, and applies what is newer.
     async fn read_all(&mut self) {
         let bucket = self.builder.bucket.clone();
+        let before = self.newest();
         let (units, told) = tokio::join!(self.heads(), bucket.describe());
         let paced = std::mem::take(&mut self.paced);
         match units {
@@ -350,6 +357,7 @@ impl<T: Send + Sync + 'static> Engine<T> {
                 self.missed |= paced && self.has_news(&units);
                 self.look = Some(Instant::now() + bucket.pace(told.ok().as_ref(), self.missed));
                 self.paced = true;
+                self.miss(&before, &units);
                 self.offer(units, false).await;
             }
             Err(error) => {
@@ -359,6 +367,26 @@ impl<T: Send + Sync + 'static> Engine<T> {
                     self.tell(None, &Event::Trouble(error.to_string()));
                 }
             }
+        }
+    }
+
+    /// The newest revision of each key that has one.
+    fn newest(&self) -> BTreeMap<Key, Revision> {
+        let states = self.shared.states.borrow();
+        states.iter().filter_map(|(key, state)| Some((key.clone(), state.newest?))).collect()
+    }
+
+    /// Tells of keys that have gone without a tombstone: they were known `before` what is there was listed.
+    fn miss(&mut self, before: &BTreeMap<Key, Revision>, units: &[Unit]) {
+        let there: HashSet<_> = units.iter().flatten().map(|entry| &entry.key).collect();
+        let former = std::mem::take(&mut self.former);
+        let now = self.newest();
+        // What was stored since then need not be in the list.
+        let same = before.iter().filter(|(key, revision)| now.get(key) == Some(revision)).map(|(key, _)| key);
+        let gone: BTreeSet<_> = same.chain(former.iter().filter(|key| !now.contains_key(key))).collect();
+        for key in gone.into_iter().filter(|key| !there.contains(key)) {
+            self.update(key, |state| state.newest = None);
+            self.tell(Some(key), &Event::Removed { revision: None });
         }
     }
 

@@ -228,6 +228,41 @@ async fn a_bucket_made_anew_is_followed_with_its_lower_revisions() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn keys_that_go_without_a_tombstone_are_told_once_and_their_values_kept() {
+    let mut server = Server::start();
+    let bucket = connect(&server.url()).await.bucket("configs").unwrap();
+    bucket.ensure(&Settings::default()).await.unwrap();
+    let (a, b, c) = (key("a"), key("b"), key("c"));
+    for key in [&a, &b, &c] {
+        put(&bucket, key, "n = 1").await;
+    }
+    let removed = Arc::new(Mutex::new(Vec::new()));
+    let told = removed.clone();
+    let group = Group::<Numbered>::builder(&bucket, &Pattern::all()).observe(move |key, event| {
+        if let Event::Removed { revision: None } = event {
+            told.lock().unwrap().push(key.cloned().unwrap());
+        }
+    });
+    let group = group.start();
+    eventually("the values", DEADLINE, || (group.load().iter().count() == 3).then_some(()));
+
+    let client = async_nats::connect(server.url()).await.unwrap();
+    let stream = async_nats::jetstream::new(client).get_stream("KV_configs").await.unwrap();
+    stream.purge().filter("$KV.configs.b").await.unwrap();
+    server.stop();
+    server.restart();
+    eventually("b", DEADLINE, || (*removed.lock().unwrap() == [b.clone()]).then_some(()));
+
+    bucket.destroy().await.unwrap();
+    bucket.ensure(&Settings::default()).await.unwrap();
+    put(&bucket, &a, "n = 2").await;
+    eventually("the new bucket's value", DEADLINE, || (n_of(&group.load(), &a) == Some(2)).then_some(()));
+    eventually("c", DEADLINE, || removed.lock().unwrap().contains(&c).then_some(()));
+    assert!(removed.lock().unwrap().iter().filter(|key| **key == b).count() == 1, "{removed:?}");
+    assert_eq!((n_of(&group.load(), &b), n_of(&group.load(), &c)), (Some(1), Some(1)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn where_the_server_stores_no_set_as_one_its_members_are_changes_of_their_own() {
     let bucket = fresh("2.11.11").await;
     let (a, b) = (key("a"), key("b"));
