@@ -80,8 +80,8 @@ pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome
     let mut server = start(&found, &data_dir, &guard)?;
     let url = server.url();
     if out.is_json() {
-        let version = found.version.to_string();
-        out.event(&json!({"event": "server", "url": url, "version": version, "data_dir": server.data_dir()}))?;
+        let (version, data_dir) = (found.version.to_string(), server.data_dir().display().to_string());
+        out.event(&json!({"event": "server", "url": url, "version": version, "data_dir": data_dir}))?;
     } else {
         out.note(&format!("nats-server {} at {url}, its data in {}", found.version, data_dir.display()));
         out.line(&format!("export NATS_URL={url}"))?;

@@ -1,6 +1,6 @@
 //! `confhot loader`: makes the bucket hold what a directory holds.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -229,25 +229,28 @@ pub(crate) fn teller(output: &Output) -> impl FnMut(&Event) + Send + 'static {
 
 /// An event as JSON and as a line of text.
 fn told(event: &Event) -> Option<(Value, String)> {
+    // JSON is UTF-8, which a path need not be.
+    let shown = |path: &Path| path.display().to_string();
     Some(match event {
         Event::Ready { files } => (json!({"event": "ready", "files": files}), format!("ready, {files} documents")),
         Event::Published { key, revision, digest, path, set, took } => {
-            let ms = milliseconds(*took);
+            let (ms, path) = (milliseconds(*took), shown(path));
             (
                 json!({"event": "published", "key": key, "revision": revision, "digest": digest,
                        "path": path, "set": set, "ms": ms}),
-                format!("{key} published as revision {revision} in {ms} ms ({})", path.display()),
+                format!("{key} published as revision {revision} in {ms} ms ({path})"),
             )
         }
         Event::Unchanged { key, revision, digest, path } => (
-            json!({"event": "unchanged", "key": key, "revision": revision, "digest": digest, "path": path}),
+            json!({"event": "unchanged", "key": key, "revision": revision, "digest": digest, "path": shown(path)}),
             format!("{key} is unchanged at revision {revision}"),
         ),
         Event::Refused { key, path, refusal } => {
-            let place = match (path, refusal.line, refusal.column) {
-                (Some(path), Some(line), Some(column)) => format!("{}:{line}:{column}: ", path.display()),
-                (Some(path), Some(line), None) => format!("{}:{line}: ", path.display()),
-                (Some(path), ..) => format!("{}: ", path.display()),
+            let path = path.as_deref().map(shown);
+            let place = match (&path, refusal.line, refusal.column) {
+                (Some(path), Some(line), Some(column)) => format!("{path}:{line}:{column}: "),
+                (Some(path), Some(line), None) => format!("{path}:{line}: "),
+                (Some(path), ..) => format!("{path}: "),
                 (None, ..) => String::new(),
             };
             (
@@ -271,8 +274,8 @@ fn told(event: &Event) -> Option<(Value, String)> {
             )
         }
         Event::WouldPublish { key, over, digest, path } => (
-            json!({"event": "would_publish", "key": key, "revision": over, "digest": digest, "path": path}),
-            format!("{key} would be published ({})", path.display()),
+            json!({"event": "would_publish", "key": key, "revision": over, "digest": digest, "path": shown(path)}),
+            format!("{key} would be published ({})", shown(path)),
         ),
         Event::WouldDelete { key } => (json!({"event": "would_delete", "key": key}), format!("{key} would be deleted")),
         Event::Connected => (json!({"event": "connected"}), "connected".into()),

@@ -1,6 +1,8 @@
 //! Documents that are meant to do harm, by every way in and out.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -547,4 +549,39 @@ fn names_of_files_and_arguments_give_a_terminal_no_orders() {
         assert_plain(&server, &on_a_terminal(&format!("keys --color never --timeout 1s --server '{server}'")));
     }
     assert_plain("bucket", &on_a_terminal(&format!("keys --color never --server {} --bucket '{name}'", server.url())));
+}
+
+#[test]
+fn a_name_that_is_not_utf_8_is_shown_and_refused_and_the_rest_is_published() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &[u8]| dir.path().join(OsStr::from_bytes(name));
+    for name in [&b"caf\xe9.toml"[..], b"caf\xe9.schema.json", b"d\xe9/x.toml", b"good.toml"] {
+        fs::create_dir_all(at(name).parent().unwrap()).unwrap();
+        fs::write(at(name), "n = 1\n").unwrap();
+    }
+    let shown = ["caf\u{fffd}.toml", "caf\u{fffd}.schema.json", "d\u{fffd}/x.toml"];
+    let server = support::shared("2.15.1");
+    let (url, bucket) = (server.url(), support::bucket());
+    let all = dir.path().to_str().unwrap();
+    let global = ["--server", &url, "--bucket", &bucket];
+    let loader = |more: &[&str]| run(&[&["loader", "--dir", all], more, &global].concat());
+
+    for more in [&["--dry-run"][..], &["--dry-run", "--format", "json"], &["--once"], &["--once", "--format", "json"]] {
+        let (code, said) = loader(more);
+        assert_eq!(code, 1, "{more:?}: {said}");
+        assert!(said.contains("3 refused"), "{more:?}: {said}");
+        for name in shown {
+            assert!(said.contains(name), "{more:?}: {said}");
+        }
+    }
+    assert!(run(&[&["get", "good"], &global[..]].concat()).1.contains("n = 1"));
+
+    let mut running = Daemon::start([&["loader", "--dir", all, "--format", "json"], &global[..]].concat());
+    running.event("ready");
+    fs::write(at(b"caf\xe8.toml"), "n = 1\n").unwrap();
+    let refused = running.event("refused");
+    assert_eq!(refused["path"], "caf\u{fffd}.toml", "{refused}");
+    assert!(refused["reason"].as_str().unwrap().contains("not UTF-8"), "{refused}");
+    fs::write(at(b"late.toml"), "n = 2\n").unwrap();
+    assert_eq!(running.event("published")["key"], "late");
 }
