@@ -1,4 +1,4 @@
-//! What is never shown, whoever asks: the passwords of URLs. All that [`super::Output`] and the log write goes through
+//! What is never shown, whoever asks: the passwords of URLs, and the tokens of those of NATS. All that [`super::Output`] and the log write goes through
 //! here, but for what a verb gives out exactly. Other secrets are known by their document ([`Document::hide`]).
 //!
 //! [`Document::hide`]: confhot::document::Document::hide
@@ -24,15 +24,25 @@ pub(crate) fn without_passwords(text: &str) -> Cow<'_, str> {
 
 /// A URL as Rust's `Debug` writes it, which is how libraries log one.
 fn debugged(text: &str) -> Cow<'_, str> {
-    const FIELD: &str = "password: Some(\"";
-    let mut parts = text.split(FIELD);
-    let first = parts.next().unwrap_or_default();
-    // In it a quote is `%22`.
-    let parts: Vec<_> = parts.map(|part| part.find('"').map_or("", |end| &part[end..])).collect();
-    if parts.is_empty() {
-        return text.into();
+    let text = without_field(text.into(), "password: Some(\"", |_| true);
+    // Without a password it is a token, where the URL is of NATS.
+    without_field(text, "username: \"", |rest| rest.starts_with("\", password: None"))
+}
+
+/// `text` without what stands between `field` and the next quote, where `hides` is true of what follows. In it a quote is
+/// `%22`.
+fn without_field<'a>(text: Cow<'a, str>, field: &str, hides: fn(&str) -> bool) -> Cow<'a, str> {
+    if !text.contains(field) {
+        return text;
     }
-    parts.iter().fold(first.to_owned(), |shown, rest| format!("{shown}{FIELD}{MARK}{rest}")).into()
+    let mut parts = text.split(field);
+    let first = parts.next().unwrap_or_default();
+    let shown = parts.fold(first.to_owned(), |shown, part| {
+        let (kept, rest) = part.split_at(part.find('"').unwrap_or(part.len()));
+        let kept = if hides(rest) && !kept.is_empty() { MARK } else { kept };
+        format!("{shown}{field}{kept}{rest}")
+    });
+    shown.into()
 }
 
 /// `value` with each string in it as [`without_passwords`] gives it.
@@ -61,11 +71,24 @@ pub(super) fn line_without_passwords(line: &str) -> Cow<'_, str> {
     }
 }
 
+/// Whether the URL whose scheme ends this text is one that NATS clients take, in which a name without a password is a token.
+fn is_of_nats(scheme: &str) -> bool {
+    let scheme = scheme.rsplit(|c: char| !c.is_ascii_alphanumeric()).next().unwrap_or_default();
+    ["nats", "tls", "ws", "wss"].iter().any(|nats| scheme.eq_ignore_ascii_case(nats))
+}
+
 fn word(word: &str) -> Cow<'_, str> {
     let mut shown = Cow::Borrowed(word);
     // Cut off, it may have lost what it ends with.
     let cut = || word.trim_end().strip_suffix('…').map(|kept| kept.len());
-    if let Some((_, rest)) = word.split_once("://")
+    if let Some((scheme, rest)) = word.split_once("://")
+        && is_of_nats(scheme)
+        && let (Some(first), Some(last)) = (rest.find('@'), rest.rfind('@'))
+        && !rest[..first].contains([':', '/'])
+        && !matches!(&rest[..last], "***" | MARK)
+    {
+        shown = format!("{scheme}://{MARK}{}", &rest[last..]).into();
+    } else if let Some((_, rest)) = word.split_once("://")
         && let Some(colon) = rest.find(':')
         && let Some(at) = rest.rfind('@').or_else(|| Some(cut()? - (word.len() - rest.len())))
         && colon < at
@@ -116,6 +139,24 @@ mod tests {
     }
 
     #[test]
+    fn no_token_of_a_server_is_left_however_its_url_is_written() {
+        for (text, shown) in [
+            ("cannot reach nats://t0ken@h:4222, then", "cannot reach nats://[hidden]@h:4222, then"),
+            ("[\"tls://t0ken@h1:4222,tls://0ther@h2\"]", "[\"tls://[hidden]@h2\"]"),
+            (
+                "ServerAddr(Url { username: \"t0ken\", password: None, host: 1 }) Url { username: \"\", password: None }",
+                "ServerAddr(Url { username: \"[hidden]\", password: None, host: 1 }) Url { username: \"\", password: None }",
+            ),
+            (
+                "Url { username: \"me\", password: Some(\"s3cret\") }",
+                "Url { username: \"me\", password: Some(\"[hidden]\") }",
+            ),
+        ] {
+            assert_eq!(without_passwords(text), shown);
+        }
+    }
+
+    #[test]
     fn what_has_no_password_is_shown_as_it_is() {
         for text in [
             "",
@@ -125,6 +166,8 @@ mod tests {
             "http://h:80/x, mail a:b@c",
             "x://u:[hidden]@h",
             "x://u:***@h",
+            "nats://***@h:4222",
+            "nats://[hidden]@h",
         ] {
             assert!(matches!(without_passwords(text), Cow::Borrowed(shown) if shown == text), "{text}");
         }

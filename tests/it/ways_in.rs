@@ -142,6 +142,25 @@ fn a_token_of_the_environment_or_of_a_file_lets_in() {
 }
 
 #[test]
+fn a_token_or_password_in_the_servers_url_lets_in_and_is_in_no_log() {
+    for (authorization, user) in
+        [("token: t0kent0ken", "t0kent0ken"), ("users: [{ user: jo, password: t0kent0ken }]", "jo:t0kent0ken")]
+    {
+        let server = server(&format!("authorization {{ {authorization} }}"));
+        let url = server.url().replace("nats://", &format!("nats://{user}@"));
+        let closed = format!("nats://{user}@127.0.0.1:{}", confhot::server::free_port().unwrap());
+        Way::to(&url).ok(&["put", "service1"], "port = 1\n");
+        for (url, wanted) in [(&url, 0), (&closed, 2), (&format!("{closed},{url}"), 0)] {
+            for format in ["text", "json"] {
+                let (code, _, stderr) = Way::to(url).run(&["get", "service1", "-vv", "--log-format", format], "");
+                assert!(code == wanted && stderr.contains("[hidden]"), "{stderr}");
+                assert!(!stderr.contains("t0kent0ken"), "{stderr}");
+            }
+        }
+    }
+}
+
+#[test]
 fn no_secret_is_taken_as_a_flag() {
     for flag in ["--password", "--token"] {
         let (code, _, stderr) = Way::default().arg(flag).arg("secret").run(&["get", "service1"], "");
