@@ -1,7 +1,8 @@
 //! What is typed: the verbs, the flags that all of them take, and where a setting comes from.
 //!
-//! A setting's flag wins over the environment, that over the context of the `nats` CLI, that over the default. This is
-//! the only place that merges them ([`Global::target`]) and the only one that reads the environment.
+//! A setting's flag wins over the environment, that over the context of the `nats` CLI, that over the default; a context
+//! that is named by a flag is below the other flags and above the environment. This is the only place that merges them
+//! ([`Global::target`]) and the only one that reads the environment.
 
 mod context;
 pub(crate) mod typed;
@@ -274,7 +275,11 @@ impl Global {
     }
 
     fn merge(&self, environment: &Environment, context: Context) -> anyhow::Result<Target> {
-        let url = self.server.as_ref().or(environment.server.as_ref()).or(context.url.as_ref());
+        // What a flag names is above the environment, also where it is named as a whole.
+        let (typed, context) =
+            if self.context.is_some() { (context, Context::default()) } else { (Context::default(), context) };
+        let by_flags = self.server.as_ref().or(typed.url.as_ref());
+        let url = by_flags.or(environment.server.as_ref()).or(context.url.as_ref());
         let mut servers: Vec<String> =
             url.map_or(DEFAULT_SERVER, String::as_str).split(',').map(|url| url.trim().to_owned()).collect();
         servers.retain(|url| !url.is_empty());
@@ -308,14 +313,21 @@ impl Global {
         // A certificate and its key come from one source.
         let pair = |cert: &Option<PathBuf>, key: &Option<PathBuf>| Some((cert.clone()?, key.clone()?));
         let mut connect = Connect::to(servers);
-        connect.credentials = by_flag.or(in_url).or(by_environment).unwrap_or_else(|| context.credentials());
-        connect.tls_ca = self.tls_ca.clone().or_else(|| environment.tls_ca.clone()).or_else(|| context.ca.clone());
+        let (in_flags_url, in_other_url) = if by_flags.is_some() { (in_url, None) } else { (None, in_url) };
+        let by_flag = by_flag.or(in_flags_url).or_else(|| typed.credentials());
+        let credentials = by_flag.or(in_other_url).or(by_environment).or_else(|| context.credentials());
+        connect.credentials = credentials.unwrap_or(Credentials::None);
+        let authorities = [&self.tls_ca, &typed.ca, &environment.tls_ca, &context.ca];
+        connect.tls_ca = authorities.into_iter().flatten().next().cloned();
         connect.tls_client = pair(&self.tls_cert, &self.tls_key)
+            .or_else(|| pair(&typed.cert, &typed.key))
             .or_else(|| pair(&environment.tls_cert, &environment.tls_key))
             .or_else(|| pair(&context.cert, &context.key));
-        connect.tls_first = self.tls_first || context.tls_first;
-        connect.domain = self.js_domain.clone().or_else(|| context.jetstream_domain.clone());
-        connect.inbox_prefix = self.inbox_prefix.clone().or_else(|| context.inbox_prefix.clone());
+        connect.tls_first = self.tls_first || typed.tls_first || context.tls_first;
+        let domains = [&self.js_domain, &typed.jetstream_domain, &context.jetstream_domain];
+        connect.domain = domains.into_iter().flatten().next().cloned();
+        let prefixes = [&self.inbox_prefix, &typed.inbox_prefix, &context.inbox_prefix];
+        connect.inbox_prefix = prefixes.into_iter().flatten().next().cloned();
         for part in [&connect.domain, &connect.inbox_prefix].into_iter().flatten() {
             if !is_subject(part) {
                 bail!("`{}` cannot be a part of a subject", part.escape_debug());

@@ -133,6 +133,46 @@ fn the_secrets_of_a_context_that_nobody_named_go_to_its_own_server_only() {
 }
 
 #[test]
+fn a_context_that_is_typed_is_above_the_environment_and_below_the_other_flags() {
+    let all =
+        r#"{"url": "nats://prod", "user": "of", "password": "context", "ca": "/c.pem", "cert": "/c", "key": "/k"}"#;
+    let environment = || Environment {
+        server: Some("nats://env:secret@elsewhere".into()),
+        token: Some("environment".into()),
+        tls_ca: Some("/env.pem".into()),
+        tls_cert: Some("/env.cert".into()),
+        tls_key: Some("/env.key".into()),
+        ..Environment::default()
+    };
+    let typed = || Global { context: Some("prod".into()), ..Global::default() };
+    let said = |global: &Global, text: &str| {
+        let connect = merged(global, &environment(), context(text));
+        let user = match connect.credentials {
+            Credentials::User(user, password) => format!("{user} {password}"),
+            Credentials::Token(token) => token,
+            _ => "none".into(),
+        };
+        (connect.servers[0].clone(), user, connect.tls_ca.unwrap().display().to_string(), connect.tls_client.unwrap().0)
+    };
+    let told = |server: &str, user: &str, ca: &str, cert: &str| (server.into(), user.into(), ca.into(), cert.into());
+
+    assert_eq!(said(&typed(), all), told("nats://prod", "of context", "/c.pem", "/c"));
+    // What it does not say is left to the environment.
+    let elsewhere = "nats://env:secret@elsewhere";
+    assert_eq!(said(&typed(), r#"{"token": "t"}"#), told(elsewhere, "t", "/env.pem", "/env.cert"));
+    assert_eq!(
+        said(&typed(), r#"{"url": "nats://prod"}"#),
+        told("nats://prod", "environment", "/env.pem", "/env.cert")
+    );
+    let url = Global { server: Some("nats://a:b@flag".into()), ..typed() };
+    assert_eq!(said(&url, all), told("nats://a:b@flag", "a b", "/c.pem", "/c"));
+    let ca = Global { tls_ca: Some("/flag.pem".into()), ..typed() };
+    assert_eq!(said(&ca, all), told("nats://prod", "of context", "/flag.pem", "/c"));
+    // One that the environment names, or that is selected, stays below it.
+    assert_eq!(said(&Global::default(), all), told(elsewhere, "env secret", "/env.pem", "/env.cert"));
+}
+
+#[test]
 fn a_percent_sign_that_begins_no_code_stands_for_itself() {
     assert_eq!(percent_decoded("%41%2fb%"), "A/b%");
     assert_eq!(percent_decoded("100%zz%+1%C3%A9"), "100%zz%+1é");

@@ -400,6 +400,25 @@ fn contexts_of_the_nats_cli_are_followed_the_selected_one_too() {
     assert!(code == 2 && stderr.contains("`whole`"), "{stderr}");
 }
 
+#[test]
+fn a_context_that_is_typed_wins_over_a_server_of_the_environment_and_another_one_does_not() {
+    let servers = [server(""), server("authorization { user: jo, password: secret }")];
+    let [of_environment, of_context] = [&servers[0], &servers[1]].map(Server::url);
+    let prod = json!({ "url": of_context, "user": "jo", "password": "secret" });
+    let home = contexts(&[("prod", prod)], Some("prod"));
+    Way::to(&of_environment).ok(&["put", "service1"], "port = 1\n");
+    let way = |name| Way::default().env("XDG_CONFIG_HOME", home.path()).env(name, &of_environment);
+
+    for name in ["CONFHOT_SERVER", "NATS_URL"] {
+        way(name).arg("--context").arg("prod").env("NATS_USER", "al").ok(&["put", "service1"], "port = 2\n");
+        for below in [way(name), way(name).env("NATS_CONTEXT", "prod")] {
+            assert_eq!(below.ok(&["get", "service1"], ""), "port = 1\n", "{name}");
+        }
+        let flag = way(name).arg("--context").arg("prod").arg("--server").arg(&of_environment);
+        assert_eq!(flag.ok(&["get", "service1"], ""), "port = 1\n", "{name}");
+    }
+}
+
 /// A server in the domain `hub`, and a leaf node of it in the domain `edge`, with more in its configuration.
 pub(crate) fn hub_and_edge(more: &str) -> (Server, Server) {
     let port = confhot::server::free_port().unwrap();

@@ -61,16 +61,16 @@ impl Context {
         Ok(context)
     }
 
-    /// Who the context says we are.
-    pub(crate) fn credentials(&self) -> Credentials {
-        match self {
+    /// Who the context says we are, if it does.
+    pub(crate) fn credentials(&self) -> Option<Credentials> {
+        Some(match self {
             Context { creds: Some(file), .. } => Credentials::File(file.clone()),
             Context { nkey: Some(file), .. } => Credentials::Nkey(file.clone()),
             Context { token: Some(token), .. } => Credentials::Token(token.clone()),
             Context { user: Some(user), password, .. } => {
                 Credentials::User(user.clone(), password.clone().unwrap_or_default())
             }
-            _ => Credentials::None,
-        }
+            _ => return None,
+        })
     }
 }
