@@ -94,7 +94,7 @@ pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome
     let mut link = bucket.connection().link();
     let mut options = Options::new(&args.dir);
     options.follow_outside = args.follow_outside;
-    options.author.clone_from(&session.environment.login);
+    options.author = session.author();
     options.host.clone_from(&session.environment.host);
     let (found_key, mut keys) = mpsc::unbounded_channel();
     let mut teller = loader::teller(out);

@@ -117,7 +117,7 @@ pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome
     });
     options.dry_run = args.dry_run;
     options.poll = args.poll;
-    options.author.clone_from(&session.environment.login);
+    options.author = session.author();
     options.host.clone_from(&session.environment.host);
     // A wrong directory is said before a server is looked for.
     std::fs::read_dir(&args.dir).with_context(|| format!("cannot read {}", args.dir.display()))?;

@@ -30,6 +30,7 @@ mod outages;
 mod outside;
 mod point_in_time;
 mod presence;
+mod provenance;
 mod rollback;
 mod schemas;
 mod secrets;
