@@ -2,9 +2,11 @@
 
 mod set;
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use confhot::checkout::Checkout;
 use confhot::document::guard::{self, Extent, Suspicion};
 use confhot::document::{Document, Format, ParseError};
 use confhot::kv::{
@@ -96,7 +98,11 @@ pub(crate) async fn run(session: &Session, mut args: Args) -> anyhow::Result<Out
     let file = args.file.unwrap_or_else(|| "-".into());
     let bytes = read(&file)?;
     let mut provenance = provenance(session, args.message);
-    provenance.path = (file.as_os_str() != "-").then(|| file.display().to_string());
+    if file.as_os_str() != "-" {
+        provenance.path = Some(file.display().to_string());
+        let dir = file.parent().unwrap_or(Path::new(""));
+        provenance.commit = Checkouts::default().commit_of(dir, &file, &bytes).await;
+    }
 
     let signing = args.signing.read(session)?;
     let bucket = signing.on(session.bucket().await?);
@@ -170,6 +176,29 @@ fn provenance(session: &Session, message: Option<String>) -> Provenance {
     provenance.author = session.author();
     provenance.message = message;
     provenance
+}
+
+/// The checkouts that directories are in, each asked once.
+#[derive(Default)]
+struct Checkouts(BTreeMap<PathBuf, Option<Checkout>>);
+
+impl Checkouts {
+    /// The commit at HEAD, if the file at `path`, below `dir`, has exactly these bytes in it.
+    async fn commit_of(&mut self, dir: &Path, path: &Path, bytes: &[u8]) -> Option<String> {
+        if !self.0.contains_key(dir) {
+            // Of a path that is a name alone.
+            let here = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
+            let checkout = Checkout::discover(here);
+            if let Some(checkout) = &checkout
+                && let Err(error) = checkout.refresh().await
+            {
+                tracing::debug!(%error, "no provenance from git");
+            }
+            self.0.insert(dir.to_owned(), checkout);
+        }
+        let below = path.strip_prefix(dir).unwrap_or(path);
+        self.0.get(dir)?.as_ref()?.commit_of(below, bytes)
+    }
 }
 
 /// What makes the document look like an accident beside the head; one that cannot be read has no keys.

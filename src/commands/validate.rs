@@ -51,7 +51,7 @@ pub(crate) struct Args {
 /// A file to check, and the directory that its key is counted from.
 pub(super) struct File {
     pub(super) path: PathBuf,
-    root: PathBuf,
+    pub(super) root: PathBuf,
     pub(super) key: Option<Key>,
     format: Option<Format>,
     errors: Vec<Problem>,

@@ -6,7 +6,7 @@ use confhot::document::Document;
 use confhot::kv::{Bucket, ChangeSet, Entry, Expect, Key, Operation, Provenance, PublishError, Settings, Write};
 use serde_json::{Value, json};
 
-use super::{Args, TRIES, head, provenance, suspicion};
+use super::{Args, Checkouts, TRIES, head, provenance, suspicion};
 use crate::commands::wait::{self, Stood};
 use crate::commands::{No, Outcome, Session, judge, validate};
 
@@ -15,6 +15,7 @@ struct Member {
     path: PathBuf,
     key: Key,
     document: Document,
+    commit: Option<String>,
 }
 
 pub(super) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome> {
@@ -70,10 +71,13 @@ async fn read(
         problems.iter().for_each(|problem| session.out.error(&anyhow::anyhow!("{problem}"), None));
         return Err(No::Problem(last).into());
     }
-    let member = |(file, document): (validate::File, Option<Document>)| {
-        Some(Member { path: file.path, key: file.key?, document: document? })
-    };
-    let mut members: Vec<Member> = files.into_iter().filter_map(member).collect();
+    let (mut members, mut checkouts) = (Vec::new(), Checkouts::default());
+    for (file, document) in files {
+        if let (Some(key), Some(document)) = (file.key, document) {
+            let commit = checkouts.commit_of(&file.root, &file.path, document.bytes()).await;
+            members.push(Member { path: file.path, key, document, commit });
+        }
+    }
     let mut keys = std::collections::BTreeSet::new();
     if let Some(twice) = members.iter().find(|member| !keys.insert(member.key.clone())) {
         return Err(No::Problem(format!("{} is a second document of {}", shown(&twice.path), twice.key)).into());
@@ -91,7 +95,7 @@ async fn plan(
     force: bool,
 ) -> anyhow::Result<(Vec<Write>, Vec<Stood>)> {
     let (mut writes, mut stood) = (Vec::new(), Vec::new());
-    for Member { path, key, document } in members {
+    for Member { path, key, document, commit } in members {
         let head: Option<Entry> = head(bucket, key).await?;
         let same = |head: &&Entry| {
             head.operation == Operation::Put && head.value == document.bytes() && bucket.is_signed(head)
@@ -106,6 +110,7 @@ async fn plan(
         let mut provenance = from.clone();
         provenance.format = Some(document.format());
         provenance.path = Some(shown(path));
+        provenance.commit.clone_from(commit);
         let expect = head.map_or(Expect::Never, |head| Expect::At(head.revision));
         writes.push(Write::put(key.clone(), document.bytes().clone(), document.digest(), provenance, expect));
     }
