@@ -30,6 +30,7 @@ pub(crate) mod watch;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -38,7 +39,7 @@ use confhot::child;
 use confhot::document::guard::Suspicion;
 use confhot::document::{Document, Format, ParseError, shown_unparsed};
 use confhot::kv::{
-    Bucket, BucketError, ConnectError, Connection, Entry, Key, Operation, Past, PastError, Pattern, PublishError,
+    Bucket, BucketError, ConnectError, Connection, Entry, Key, Link, Operation, Past, PastError, Pattern, PublishError,
     Revision,
 };
 use confhot::live;
@@ -117,6 +118,24 @@ impl Session {
         let Target { mut connect, bucket } = self.global.target(&self.environment)?;
         (connect.wait, connect.ping) = (true, ping);
         Ok(Connection::open(&connect).await?.bucket(&bucket)?)
+    }
+
+    /// Says, when it is called and no server of `connection` has ever answered, which are tried and how to get one; once.
+    pub(crate) fn awaits(&self, connection: &Connection) -> impl Fn() + Send + Sync + 'static {
+        let (out, link, servers) = (self.out.clone(), connection.link(), connection.servers().to_owned());
+        let said = AtomicBool::new(false);
+        move || {
+            let Link { generation, refused, .. } = *link.borrow();
+            if generation > 0 || said.swap(true, Ordering::Relaxed) {
+                return;
+            }
+            let (what, hint) = match refused {
+                true => (format!("the server at {servers} refuses these credentials; trying again"), HINT_OF_REFUSED),
+                false => (format!("cannot reach a NATS server at {servers}; waiting for one"), HINT_OF_UNREACHABLE),
+            };
+            out.note(&what);
+            out.note(&format!("hint: {hint}"));
+        }
     }
 
     /// Who writes: git's `user.name <user.email>`, else the login name.
@@ -404,9 +423,7 @@ fn hint_of_no(no: &No) -> Option<String> {
 
 fn hint_of_connect(error: &ConnectError) -> String {
     match error {
-        ConnectError::Refused { .. } => {
-            "give --creds, --nkey, --user or --token-file, or a context of the `nats` CLI that has them (--context)"
-        }
+        ConnectError::Refused { .. } => HINT_OF_REFUSED,
         ConnectError::Tls { .. } => {
             "--tls-ca names a private CA, --tls-cert and --tls-key a client's certificate; some servers want --tls-first"
         }
@@ -414,10 +431,15 @@ fn hint_of_connect(error: &ConnectError) -> String {
         ConnectError::Credentials { .. } => {
             "a flag, the environment, or the context of the `nats` CLI (--context) names the file"
         }
-        _ => "`confhot dev` starts a private server; --server, NATS_URL or --context names another one",
+        _ => HINT_OF_UNREACHABLE,
     }
     .into()
 }
+
+const HINT_OF_REFUSED: &str =
+    "give --creds, --nkey, --user or --token-file, or a context of the `nats` CLI that has them (--context)";
+const HINT_OF_UNREACHABLE: &str =
+    "`confhot dev` starts a private server; --server, NATS_URL or --context names another one";
 
 fn hint_of_bucket(error: &BucketError) -> Option<String> {
     Some(match error {

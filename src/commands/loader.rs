@@ -148,7 +148,14 @@ pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome
         };
         if changed || summary.refused + summary.drifted > 0 { Outcome::No } else { applied }
     } else {
-        Loader::open(bucket, options, teller(output)).await?.run(session.shutdown.clone()).await?;
+        let (mut tell, awaits) = (teller(output), session.awaits(&connection));
+        let observe = move |event: &Event| {
+            tell(event);
+            if let Event::Disconnected(_) = event {
+                awaits();
+            }
+        };
+        Loader::open(bucket, options, observe).await?.run(session.shutdown.clone()).await?;
         Outcome::Yes
     };
     connection.close().await;

@@ -147,6 +147,7 @@ pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome
     let application = format!("confhot/{}", args.name);
     let maker = Arc::new(Maker { application, with_database, pools: metrics.pools.clone() });
     let (counted, told, key) = (metrics.clone(), output.clone(), args.name.clone());
+    let awaits = session.awaits(bucket.connection());
     let make = move |serving, document| {
         let maker = maker.clone();
         async move {
@@ -158,6 +159,9 @@ pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome
     let mut builder = Live::made(&bucket, &args.name, make).observe(move |event| {
         counted.count(event);
         tell(&told, &key, event);
+        if let Event::Disconnected(_) = event {
+            awaits();
+        }
     });
     // What it marks is hidden.
     builder = builder.schema();

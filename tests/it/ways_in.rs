@@ -161,6 +161,36 @@ fn a_token_or_password_in_the_servers_url_lets_in_and_is_in_no_log() {
 }
 
 #[test]
+fn a_daemon_without_a_server_says_once_which_one_it_tries_and_how_to_get_one() {
+    let port = confhot::server::free_port().unwrap();
+    let (dir, url) = (tempfile::tempdir().unwrap(), format!("nats://jo:s3cret@127.0.0.1:{port}"));
+    let loader = ["loader", "--dir", dir.path().to_str().unwrap()];
+    let way = Way::to(&url);
+    let (code, _, one_shot) = way.run(&["get", "service1"], "");
+    let hint = one_shot.lines().find(|line| line.starts_with("hint: ")).unwrap();
+    assert_eq!(code, 2);
+    let mut daemons = [way.daemon(&loader), way.serve()];
+    for daemon in &mut daemons {
+        daemon.event("disconnected");
+        eventually("the hint", DEADLINE, || daemon.stderr().contains(hint).then_some(()));
+    }
+    let mut server = Server::with(NEWEST, |settings| {
+        settings.port = Some(port);
+        settings.extra = "authorization { users: [{ user: jo, password: s3cret }] }".into();
+    });
+    for daemon in &mut daemons {
+        daemon.event("connected");
+    }
+    server.stop();
+    for daemon in &mut daemons {
+        daemon.event("disconnected");
+        let (said, shown) = (daemon.stderr(), format!("cannot reach a NATS server at nats://jo:***@127.0.0.1:{port}"));
+        assert_eq!((said.matches(&shown).count(), said.matches(hint).count()), (1, 1), "{said}");
+        assert!(!said.contains("s3cret"), "{said}");
+    }
+}
+
+#[test]
 fn no_secret_is_taken_as_a_flag() {
     for flag in ["--password", "--token"] {
         let (code, _, stderr) = Way::default().arg(flag).arg("secret").run(&["get", "service1"], "");
