@@ -215,7 +215,7 @@ Register-ArgumentCompleter -Native -CommandName 'confhot' -ScriptBlock {
         'confhot;put' {
             [CompletionResult]::new('--set', '--set', [CompletionResultType]::ParameterName, 'Publish these documents, and those in these directories, as one: all of them or none; their keys are their names')
             [CompletionResult]::new('--as', '--as', [CompletionResultType]::ParameterName, 'The document''s format: toml, json or yaml')
-            [CompletionResult]::new('--expect', '--expect', [CompletionResultType]::ParameterName, 'Compare and set: only if the key is at this revision; 0 means that it has no live value')
+            [CompletionResult]::new('--expect', '--expect', [CompletionResultType]::ParameterName, 'Compare and set: only if the key is at this revision, `43` or `@~1`; 0 means that it has no live value')
             [CompletionResult]::new('--message', '--message', [CompletionResultType]::ParameterName, 'Why, for the history')
             [CompletionResult]::new('--validate-with', '--validate-with', [CompletionResultType]::ParameterName, 'Your own check before a document is published: a shell command with the document on stdin, and CONFHOT_KEY and CONFHOT_PATH in its environment; it refuses by an exit code that is not 0, and what it says is the reason')
             [CompletionResult]::new('--validate-timeout', '--validate-timeout', [CompletionResultType]::ParameterName, 'How long it may take; then it is killed, with its process group, and the document is refused')

@@ -207,7 +207,7 @@ complete -c confhot -n "__fish_confhot_using_subcommand get" -s v -l verbose -d 
 complete -c confhot -n "__fish_confhot_using_subcommand get" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c confhot -n "__fish_confhot_using_subcommand put" -l set -d 'Publish these documents, and those in these directories, as one: all of them or none; their keys are their names' -r -F
 complete -c confhot -n "__fish_confhot_using_subcommand put" -l as -d 'The document\'s format: toml, json or yaml' -r
-complete -c confhot -n "__fish_confhot_using_subcommand put" -l expect -d 'Compare and set: only if the key is at this revision; 0 means that it has no live value' -r
+complete -c confhot -n "__fish_confhot_using_subcommand put" -l expect -d 'Compare and set: only if the key is at this revision, `43` or `@~1`; 0 means that it has no live value' -r
 complete -c confhot -n "__fish_confhot_using_subcommand put" -l message -d 'Why, for the history' -r
 complete -c confhot -n "__fish_confhot_using_subcommand put" -l validate-with -d 'Your own check before a document is published: a shell command with the document on stdin, and CONFHOT_KEY and CONFHOT_PATH in its environment; it refuses by an exit code that is not 0, and what it says is the reason' -r
 complete -c confhot -n "__fish_confhot_using_subcommand put" -l validate-timeout -d 'How long it may take; then it is killed, with its process group, and the document is refused' -r

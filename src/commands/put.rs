@@ -17,6 +17,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::check::ValidateWith;
+use super::revision::Which;
 use super::signing::SignWith;
 use super::{Marks, No, Outcome, Session, document_of, format_of, judge, previous_format, read, shown, wait};
 use wait::Waiting;
@@ -70,9 +71,9 @@ pub(crate) struct Args {
     /// The document's format: toml, json or yaml
     #[arg(long = "as", value_name = "FORMAT")]
     r#as: Option<Format>,
-    /// Compare and set: only if the key is at this revision; 0 means that it has no live value
+    /// Compare and set: only if the key is at this revision, `43` or `@~1`; 0 means that it has no live value
     #[arg(long, value_name = "R")]
-    expect: Option<u64>,
+    expect: Option<Which>,
     /// Why, for the history
     #[arg(long, value_name = "TEXT")]
     message: Option<String>,
@@ -106,6 +107,11 @@ pub(crate) async fn run(session: &Session, mut args: Args) -> anyhow::Result<Out
 
     let signing = args.signing.read(session)?;
     let bucket = signing.on(session.bucket().await?);
+    let expected = match args.expect {
+        Some(Which::Number(number)) => Some(number.0),
+        Some(back) => Some(back.resolve(&bucket, &key).await?.revision.0),
+        None => None,
+    };
     let mut head = head(&bucket, &key).await?;
     let format = match args.r#as.or_else(|| format_of(&file)) {
         None => before(&bucket, head.as_ref()).await?,
@@ -124,7 +130,7 @@ pub(crate) async fn run(session: &Session, mut args: Args) -> anyhow::Result<Out
     let mut tries = 0;
     loop {
         tries += 1;
-        let expect = expect(&key, head.as_ref(), args.expect)?;
+        let expect = expect(&key, head.as_ref(), expected)?;
         if let Some(head) = &head
             && head.operation == Operation::Put
             && head.value == document.bytes()
@@ -162,7 +168,7 @@ pub(crate) async fn run(session: &Session, mut args: Args) -> anyhow::Result<Out
                 let target = Target { key, revision: published.revision, digest: document.digest() };
                 return told(session, &bucket, target, Some(&text), waiting).await;
             }
-            Err(PublishError::Conflict { .. }) if args.expect.is_none() && tries < TRIES => {}
+            Err(PublishError::Conflict { .. }) if expected.is_none() && tries < TRIES => {}
             Err(error) => return Err(error.into()),
         }
         head = self::head(&bucket, &key).await?;

@@ -350,6 +350,29 @@ fn expect_0_means_no_live_value_so_a_tombstone_is_one() {
 }
 
 #[test]
+fn expect_takes_a_distance_from_the_head_as_other_verbs_do() {
+    let here = Here::with(&["n = 1\n", "n = 2\n"]);
+
+    for back in ["@~1", "~1"] {
+        assert_eq!(
+            here.run_with(&format!("put service1 --expect {back}"), "n = 3\n"),
+            "! error: service1 is at revision 2, not 1\n! hint: `confhot diff service1 1` shows what changed since\n= 1"
+        );
+    }
+    assert_eq!(
+        here.run_with("put service1 --expect @~2", "n = 3\n"),
+        "! error: service1 has no @~2: 2 of its revisions are retained\n\
+         ! hint: `confhot history service1` lists the revisions that are retained\n= 1"
+    );
+    here.command("put service2 --expect @").write_stdin("n = 3\n").assert().code(1);
+    assert_eq!(here.run_with("put service1 --expect @", "n = 3\n"), "service1 is published at revision 3\n= 0");
+    // A tombstone counts as a revision of the key.
+    here.command("delete service1 --yes").assert().success();
+    here.command("put service1 --expect @~1").write_stdin("n = 4\n").assert().code(1);
+    assert_eq!(here.run_with("put service1 --expect @", "n = 4\n"), "service1 is published at revision 5\n= 0");
+}
+
+#[test]
 fn put_tells_the_history_who_and_why() {
     let here = Here::new();
     let git = |args: &[&str]| {
