@@ -124,6 +124,8 @@ pub struct Wait {
     gone: HashSet<(Name, String)>,
     /// From when on all live instances are among the known.
     complete: Instant,
+    /// Until when the server may have forgotten some: where it has not, and none is known, there hardly is one.
+    forgotten: Instant,
     until: Instant,
 }
 
@@ -151,6 +153,7 @@ impl Wait {
             crowded: false,
             gone: HashSet::new(),
             complete: Instant::now(),
+            forgotten: Instant::now(),
             until,
         };
         let Looked { read, settle, absent, fleeting, more, .. } =
@@ -160,6 +163,7 @@ impl Wait {
             // Who does not happen to stand there is not known.
             wait.complete += NEVER;
         }
+        wait.forgotten += complete_in.max(settle.unwrap_or_default());
         let settle = match settle {
             Some(settle) => settle,
             // All of them may have been cut off for so long that none is known; one that was there a while ago may be on
@@ -255,7 +259,7 @@ impl Wait {
                 tally.give_up_on_the_silent(now, GONE);
             }
             let all = complete && !self.crowded;
-            if let Some(verdict) = tally.verdict(now >= self.until, all) {
+            if let Some(verdict) = tally.verdict(now >= self.until, all, now >= self.forgotten) {
                 return Outcome { crowded: self.crowded, ..tally.outcome(verdict, all) };
             }
             tokio::select! {
@@ -273,6 +277,7 @@ impl Wait {
                         // The server may have been restarted again before all of them were back.
                         if !complete {
                             self.complete = Instant::now() + FORGOTTEN;
+                            self.forgotten = self.complete;
                         }
                         // What was asked before is not answered any more.
                         (looking, idle, due) = (None.into(), true, Instant::now());
@@ -443,10 +448,14 @@ impl Tally {
         if twins {
             member.fate = Fate::Rejected(format!("two processes call themselves `{}`", member.instance));
         }
+        let report = &status.report;
+        // Of whoever tells, one that is done included.
+        if let Some(newer) = report.newest.filter(|newest| *newest > target) {
+            self.superseded.get_or_insert((name.0.clone(), newer));
+        }
         if matches!(member.fate, Fate::Applied | Fate::Rejected(_)) {
             return;
         }
-        let report = &status.report;
         if let Some(refused) = report.rejected.as_ref().filter(|refused| refused.revision == target) {
             member.fate = Fate::Rejected(refused.reason.clone());
         } else if report.revision == Some(target) && report.digest == Some(digest) {
@@ -454,9 +463,6 @@ impl Tally {
         } else {
             // It is there again, if it was given up.
             member.fate = Fate::Waiting;
-            if let Some(newer) = report.newest.filter(|newest| *newest > target) {
-                self.superseded.get_or_insert((name.0.clone(), newer));
-            }
         }
     }
 
@@ -502,8 +508,9 @@ impl Tally {
         self.members.values().filter(|member| member.fate == *fate).count()
     }
 
-    /// What it comes to, if that is certain, or if the time is `over`. Nobody says yes before the members are `complete`.
-    fn verdict(&self, over: bool, complete: bool) -> Option<Verdict> {
+    /// What it comes to, if that is certain, or if the time is `over`. Nobody says yes before the members are `complete`; but
+    /// that there is nobody is said when the time is over, if all of them had the time to be `remembered`.
+    fn verdict(&self, over: bool, complete: bool, remembered: bool) -> Option<Verdict> {
         let applied = self.count(&Fate::Applied);
         if self.members.values().any(|member| matches!(member.fate, Fate::Rejected(_))) {
             return Some(Verdict::Rejected);
@@ -518,7 +525,11 @@ impl Tally {
             return Some(Verdict::NotInTime);
         }
         if !complete || self.wanted.is_some_and(|wanted| applied < wanted) {
-            return over.then_some(Verdict::NotInTime);
+            return over.then_some(match self.wanted {
+                Some(0) if self.members.is_empty() && remembered => Verdict::Applied,
+                None if self.members.is_empty() && remembered => Verdict::Nobody,
+                _ => Verdict::NotInTime,
+            });
         }
         // Nobody is left who could say yes.
         if applied == 0 && self.wanted != Some(0) {
@@ -611,12 +622,12 @@ mod tests {
     fn a_yes_takes_every_instance_that_was_live() {
         let mut tally = tally(None, &["a", "b"]);
 
-        assert_eq!(tally.verdict(false, true), None);
+        assert_eq!(tally.verdict(false, true, true), None);
         tally.hear(&name("a"), &at("a", 7, 7), Instant::now());
-        assert_eq!(tally.verdict(false, true), None);
-        assert_eq!(tally.verdict(true, true), Some(Verdict::NotInTime));
+        assert_eq!(tally.verdict(false, true, true), None);
+        assert_eq!(tally.verdict(true, true, true), Some(Verdict::NotInTime));
         tally.hear(&name("b"), &at("b", 7, 7), Instant::now());
-        assert_eq!(tally.verdict(false, true), Some(Verdict::Applied));
+        assert_eq!(tally.verdict(false, true, true), Some(Verdict::Applied));
     }
 
     #[test]
@@ -625,7 +636,7 @@ mod tests {
 
         tally.hear(&name("b"), &rejecting("b", 7), Instant::now());
 
-        assert_eq!(tally.verdict(false, true), Some(Verdict::Rejected));
+        assert_eq!(tally.verdict(false, true, true), Some(Verdict::Rejected));
         let outcome = tally.outcome(Verdict::Rejected, true);
         assert_eq!(outcome.members[0].fate, Fate::Missing);
         assert_eq!(outcome.members[1].fate, Fate::Rejected("no".into()));
@@ -637,7 +648,7 @@ mod tests {
 
         tally.hear(&name("a"), &rejecting("a", 6), Instant::now());
 
-        assert_eq!(tally.verdict(false, true), None);
+        assert_eq!(tally.verdict(false, true, true), None);
     }
 
     #[test]
@@ -646,11 +657,11 @@ mod tests {
 
         tally.goodbye(&name("a"));
         tally.hear(&name("b"), &at("b", 7, 7), Instant::now());
-        assert_eq!(tally.verdict(false, true), Some(Verdict::Applied));
+        assert_eq!(tally.verdict(false, true, true), Some(Verdict::Applied));
 
         let mut tally = self::tally(None, &["a"]);
         tally.goodbye(&name("a"));
-        assert_eq!(tally.verdict(false, true), Some(Verdict::Nobody));
+        assert_eq!(tally.verdict(false, true, true), Some(Verdict::Nobody));
     }
 
     #[test]
@@ -659,13 +670,32 @@ mod tests {
         tally.hear(&name("a"), &at("a", 7, 7), Instant::now());
 
         tally.hear(&name("b"), &at("b", 8, 8), Instant::now());
-        assert_eq!(tally.verdict(false, true), Some(Verdict::Superseded(key(), Revision(8))));
+        assert_eq!(tally.verdict(false, true, true), Some(Verdict::Superseded(key(), Revision(8))));
 
         // One that applied this one before the newer one has done what was asked.
         let mut tally = self::tally(None, &["a"]);
         tally.hear(&name("a"), &at("a", 7, 7), Instant::now());
         tally.hear(&name("a"), &at("a", 8, 8), Instant::now());
-        assert_eq!(tally.verdict(false, true), Some(Verdict::Applied));
+        assert_eq!(tally.verdict(false, true, true), Some(Verdict::Applied));
+
+        // And what it tells of the newer one counts for those who say nothing.
+        let mut tally = self::tally(None, &["a", "b"]);
+        tally.hear(&name("a"), &at("a", 7, 7), Instant::now());
+        tally.hear(&name("a"), &at("a", 8, 8), Instant::now());
+        assert_eq!(tally.verdict(false, true, true), Some(Verdict::Superseded(key(), Revision(8))));
+    }
+
+    #[test]
+    fn that_there_is_nobody_is_said_when_the_time_is_over_unless_somebody_may_be_forgotten() {
+        assert_eq!(tally(None, &[]).verdict(false, false, true), None);
+        assert_eq!(tally(None, &[]).verdict(true, false, true), Some(Verdict::Nobody));
+        assert_eq!(tally(None, &[]).verdict(true, false, false), Some(Verdict::NotInTime));
+        assert_eq!(tally(Some(0), &[]).verdict(true, false, true), Some(Verdict::Applied));
+        assert_eq!(tally(Some(1), &[]).verdict(true, false, true), Some(Verdict::NotInTime));
+        // Somebody is there, and others may be.
+        let mut tally = tally(None, &["a"]);
+        tally.hear(&name("a"), &at("a", 7, 7), Instant::now());
+        assert_eq!(tally.verdict(true, false, true), Some(Verdict::NotInTime));
     }
 
     #[test]
@@ -674,20 +704,20 @@ mod tests {
         let later = Instant::now() + Duration::from_secs(16);
 
         tally.give_up_on_the_silent(later, GONE);
-        assert_eq!(tally.verdict(false, true), Some(Verdict::NotInTime));
+        assert_eq!(tally.verdict(false, true, true), Some(Verdict::NotInTime));
         tally.hear(&name("a"), &at("a", 6, 6), later);
-        assert_eq!(tally.verdict(false, true), None);
+        assert_eq!(tally.verdict(false, true, true), None);
     }
 
     #[test]
     fn so_many_instances_as_were_asked_for_and_none_if_none_were() {
-        assert_eq!(tally(None, &[]).verdict(false, true), Some(Verdict::Nobody));
-        assert_eq!(tally(Some(0), &[]).verdict(false, true), Some(Verdict::Applied));
+        assert_eq!(tally(None, &[]).verdict(false, true, true), Some(Verdict::Nobody));
+        assert_eq!(tally(Some(0), &[]).verdict(false, true, true), Some(Verdict::Applied));
 
         let mut tally = tally(Some(2), &["a"]);
         tally.hear(&name("a"), &at("a", 7, 7), Instant::now());
-        assert_eq!(tally.verdict(false, true), None);
-        assert_eq!(tally.verdict(true, true), Some(Verdict::NotInTime));
+        assert_eq!(tally.verdict(false, true, true), None);
+        assert_eq!(tally.verdict(true, true, true), Some(Verdict::NotInTime));
     }
 
     #[test]
@@ -696,7 +726,7 @@ mod tests {
         let young = Status { up: Duration::from_secs(5), ..at("a2", 7, 7) };
         let mut again = tally(None, &["a"]);
         again.hear(&name("a"), &young, later);
-        assert_eq!(again.verdict(false, true), Some(Verdict::Applied), "started again");
+        assert_eq!(again.verdict(false, true, true), Some(Verdict::Applied), "started again");
 
         // The first one speaks on after the second one began: before it said anything, after, or by its own account.
         let mut before = tally(None, &["a"]);
@@ -704,12 +734,12 @@ mod tests {
         before.hear(&name("a"), &young, later);
         let mut after = tally(None, &["a"]);
         after.hear(&name("a"), &Status { up: Duration::ZERO, ..at("a2", 6, 6) }, later);
-        assert_eq!(after.verdict(false, true), None);
+        assert_eq!(after.verdict(false, true, true), None);
         after.hear(&name("a"), &at("a", 7, 7), later);
         let mut told = tally(None, &["a"]);
         told.hear(&name("a"), &Status { twin: true, ..at("a", 7, 7) }, later);
         for tally in [before, after, told] {
-            assert_eq!(tally.verdict(false, true), Some(Verdict::Rejected));
+            assert_eq!(tally.verdict(false, true, true), Some(Verdict::Rejected));
         }
     }
 
@@ -718,14 +748,17 @@ mod tests {
         let mut tally = tally(None, &["a"]);
         tally.hear(&name("a"), &at("a", 7, 7), Instant::now());
 
-        assert_eq!(tally.verdict(false, false), None);
-        assert_eq!(tally.verdict(true, false), Some(Verdict::NotInTime));
-        assert_eq!(tally.verdict(false, true), Some(Verdict::Applied));
+        assert_eq!(tally.verdict(false, false, true), None);
+        assert_eq!(tally.verdict(true, false, true), Some(Verdict::NotInTime));
+        assert_eq!(tally.verdict(false, true, true), Some(Verdict::Applied));
         let none = self::tally(Some(0), &[]);
-        assert_eq!((none.verdict(false, false), none.verdict(true, false)), (None, Some(Verdict::NotInTime)));
+        assert_eq!(
+            (none.verdict(false, false, false), none.verdict(true, false, false)),
+            (None, Some(Verdict::NotInTime))
+        );
         let mut no = self::tally(None, &["a"]);
         no.hear(&name("a"), &rejecting("a", 7), Instant::now());
-        assert_eq!(no.verdict(false, false), Some(Verdict::Rejected));
+        assert_eq!(no.verdict(false, false, true), Some(Verdict::Rejected));
     }
 
     #[test]
@@ -736,7 +769,7 @@ mod tests {
 
         tally.hear(&name("a"), &other, Instant::now());
 
-        assert_eq!(tally.verdict(false, true), None);
+        assert_eq!(tally.verdict(false, true, true), None);
     }
 
     #[test]
@@ -746,7 +779,7 @@ mod tests {
 
         tally.join(&other, "a", Instant::now());
 
-        assert_eq!(tally.verdict(false, true), Some(Verdict::Applied));
+        assert_eq!(tally.verdict(false, true, true), Some(Verdict::Applied));
         assert_eq!(tally.outcome(Verdict::Applied, true).unread, [key()]);
     }
 }

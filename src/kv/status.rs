@@ -486,7 +486,16 @@ impl Bucket {
         let mark = Key::parse(MARK).map_err(BucketError::transport)?;
         let made = match bucket.head(&mark).await {
             Err(BucketError::Missing(_)) => match self.info().await {
-                Ok(info) => self.ensure_status(info.config.num_replicas).await,
+                Ok(info) => {
+                    let made = self.ensure_status(info.config.num_replicas).await;
+                    let age = info.ts.zip(info.created.parse::<Timestamp>().ok());
+                    let age =
+                        age.map(|(now, created)| Duration::try_from(now.duration_since(created)).unwrap_or_default());
+                    if made.is_ok() && age.is_some_and(|age| age < WITH_IT) {
+                        return Ok(FIRST);
+                    }
+                    made
+                }
                 // Made with the bucket itself.
                 Err(BucketError::Missing(_)) => return Ok(FIRST),
                 Err(error) => Err(error),

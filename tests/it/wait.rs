@@ -197,10 +197,13 @@ async fn with_nobody_it_is_a_no_with_a_hint_unless_that_is_right() {
     assert_eq!((code, &answer["unchanged"], &answer["applied"]), (1, &json!(false), &json!([])));
     assert!(stderr.contains("no live instance is known") && stderr.contains("hint: "), "{stderr}");
     assert_eq!(put_wait(&bucket, &k, "n = 2", &["30s", "--instances", "0"]).0, 0);
-    // Not `no live instance`: nobody had the time to tell.
-    let (code, answer, stderr, took) = put_wait(&bucket, &k, "n = 3", &["1s", "--instances", "0"]);
-    assert_eq!((code, &answer["complete"]), (1, &json!(false)), "{stderr}");
+    // However short the wait: the bucket was not made just now.
+    let (code, _, stderr, took) = put_wait(&bucket, &k, "n = 3", &["1s", "--instances", "0"]);
+    assert_eq!(code, 0, "{stderr}");
     assert!(took < Duration::from_secs(1) + SLACK);
+    let (code, _, stderr, _) = put_wait(&bucket, &k, "n = 4", &["1s"]);
+    assert_eq!(code, 1);
+    assert!(stderr.contains("no live instance is known") && stderr.contains("hint: "), "{stderr}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
