@@ -176,6 +176,11 @@ impl File {
     /// What it holds, if that can be said; what is wrong with it is noted.
     fn parsed(&mut self) -> io::Result<Option<Document>> {
         let Some(format) = self.format else { return Ok(None) };
+        // Nobody may ever write into a pipe.
+        if !fs::metadata(&self.path)?.is_file() {
+            self.errors.push(Problem::whole("cannot be read: not a regular file"));
+            return Ok(None);
+        }
         let parsed = Document::parse(fs::read(&self.path)?.into(), format);
         Ok(parsed.map_err(|error| self.errors.push(error.into())).ok())
     }
@@ -187,11 +192,8 @@ fn schemas(files: &mut [File]) -> BTreeMap<(PathBuf, Key), Schema> {
     for file in files {
         let Some(key) = file.key.clone().filter(|key| key.described().is_some()) else { continue };
         // What cannot be read or parsed is told when its turn comes.
-        let Some(document) =
-            fs::read(&file.path).ok().and_then(|bytes| Document::parse(bytes.into(), Format::Json).ok())
-        else {
-            continue;
-        };
+        let bytes = if file.path.is_file() { fs::read(&file.path).ok() } else { None };
+        let Some(document) = bytes.and_then(|bytes| Document::parse(bytes.into(), Format::Json).ok()) else { continue };
         match Schema::of(&document) {
             Ok(schema) => drop(schemas.insert((file.root.clone(), key), schema)),
             Err(error) => file.errors.push(error.into()),
@@ -270,7 +272,8 @@ fn descend(
                 unreadable.push((path, io::Error::new(io::ErrorKind::PermissionDenied, reason)));
             }
             Ok(found) if found.is_dir() => descend(root, &path, within, above, files, unreadable),
-            Ok(found) if found.is_file() => files.extend(format(role).map(|format| document(root, path, format))),
+            // One that is no regular file is refused when its turn comes.
+            Ok(_) => files.extend(format(role).map(|format| document(root, path, format))),
             // What is no document may be a symlink to nowhere: editors lock files so.
             Err(error) if role != Role::Ignored => unreadable.push((path, error)),
             _ => {}

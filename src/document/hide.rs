@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::{Document, ParseError, locate, parse, written};
+use super::{Document, Format, ParseError, locate, parse, written};
 
 /// Stands where a secret was.
 pub const HIDDEN: &str = "[hidden]";
@@ -131,13 +131,18 @@ impl Document {
         self.bytes.contains(&b'\\') || self.bytes.windows(word.len()).any(|bytes| bytes == word.as_bytes())
     }
 
-    /// Refuses a document in which [`HIDDEN`] stands in a text: it was copied from where a secret was hidden.
+    /// Refuses a document in which [`HIDDEN`] stands in a text, or in a comment: it was copied from where a secret was hidden.
     ///
     /// # Errors
     /// Where the first one is.
     pub fn refuse_hidden(&self) -> Result<(), ParseError> {
-        if !self.may_hold(HIDDEN) || !any_text(self.value(), &|text| text.contains(HIDDEN)) {
+        if !self.may_hold(HIDDEN) {
             return Ok(());
+        }
+        if !any_text(self.value(), &|text| text.contains(HIDDEN)) {
+            let place = self.hidden_in_comment();
+            let reason = format!("`{HIDDEN}` stands where a secret was when this was shown; put the secret back");
+            return place.map_or(Ok(()), |place| Err(ParseError::located(Some(place), reason)));
         }
         let mut found = None;
         each_scalar(self.value(), &mut |path, scalar| {
@@ -149,6 +154,21 @@ impl Document {
         let at = written(self.value(), &path);
         let reason = format!("{at}: `{HIDDEN}` stands where a secret was when this was shown; put the secret back");
         Err(ParseError::located(self.locate(&path), reason))
+    }
+}
+
+impl Document {
+    /// Where the mark stands in a comment: the same letters are a TOML table or a YAML list elsewhere.
+    fn hidden_in_comment(&self) -> Option<(u32, u32)> {
+        if self.format() == Format::Json {
+            return None;
+        }
+        let text = str::from_utf8(self.bytes()).ok()?;
+        text.lines().enumerate().find_map(|(n, line)| {
+            let comment = line.find('#')?;
+            let at = comment + line[comment..].find(HIDDEN)?;
+            Some((n as u32 + 1, line[..at].chars().count() as u32 + 1))
+        })
     }
 }
 
@@ -398,5 +418,13 @@ mod tests {
         assert_eq!((error.line, error.column), (Some(2), Some(7)), "{error}");
         assert!(error.reason.starts_with("b.c: `[hidden]` "), "{error}");
         assert_eq!(document("tags: [hidden]\n", Format::Yaml).refuse_hidden(), Ok(()));
+        assert_eq!(document("# a table\n[hidden]\na = 1\n", Format::Toml).refuse_hidden(), Ok(()));
+
+        for (text, format) in
+            [("a = 1\n# x://u:[hidden]@h\n", Format::Toml), ("a: 1\n# x://u:[hidden]@h\n", Format::Yaml)]
+        {
+            let error = document(text, format).refuse_hidden().unwrap_err();
+            assert_eq!((error.line, error.column), (Some(2), Some(9)), "{format}: {error}");
+        }
     }
 }

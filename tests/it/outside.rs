@@ -112,3 +112,18 @@ fn a_symlink_that_comes_to_lead_out_is_refused_when_it_does() {
     let (_, lines, _) = run(&url, &bucket, &["get", "inside"]);
     assert_eq!(lines[0]["value"], json!({"n": 1}));
 }
+
+#[test]
+fn what_has_the_name_of_a_document_and_is_no_file_is_refused_by_validate_as_by_the_loader() {
+    let dir = tempfile::tempdir().unwrap();
+    let pipe = dir.path().join("service1.toml");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
+    assert!(made.success());
+
+    for path in [dir.path(), &pipe] {
+        let output = support::confhot().arg("validate").arg(path).timeout(support::DEADLINE).output().unwrap();
+        let told = String::from_utf8_lossy(&output.stdout);
+        assert!(told.contains("service1.toml: cannot be read: not a regular file"), "{told}");
+        assert_eq!(output.status.code(), Some(1));
+    }
+}
