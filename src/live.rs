@@ -226,6 +226,8 @@ pub enum Event {
     Disconnected(Option<String>),
     /// Something does not work that the value does not depend on: reading the bucket, writing the state.
     Trouble(String),
+    /// Another process calls itself the same instance, so that each is counted as the other; both tell it.
+    Twin(String),
 }
 
 type Make<T> = Arc<dyn Fn(Option<Arc<Serving<T>>>, Document) -> BoxFuture<'static, Result<T, Rejection>> + Send + Sync>;

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use confhot::document::Document;
-use confhot::kv::{Announcer, Instance, Key};
+use confhot::kv::{Instance, Key};
 use confhot::live::{Event, Live, Rejection, Serving, StateDir};
 use prometheus_client::metrics::gauge::Gauge;
 use serde_json::json;
@@ -234,7 +234,7 @@ fn tell(output: &Output, key: &Key, event: &Event) {
             format!("{key} disconnected{}", why.as_ref().map_or_else(String::new, |why| format!(": {why}"))),
         ),
         // Of two that have one name, each is counted as the other: -q is no reason to be silent about that.
-        Event::Trouble(what) if Announcer::is_of_twin(what) => return tracing::error!("{key}: {what}"),
+        Event::Twin(what) => return tracing::error!("{key}: {what}"),
         Event::Trouble(what) => return tracing::warn!("{key}: {what}"),
         _ => return,
     };

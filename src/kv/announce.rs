@@ -48,9 +48,6 @@ fn least_pause(pause: Duration, at_once: bool) -> Duration {
     (if at_once { pause.min(BEAT) } else { pause }) * 7 / 8
 }
 
-/// In what is said of a twin, and in nothing else.
-const CALLS_ITSELF: &str = "calls itself instance ";
-
 /// Tells for one instance what it runs of one key, for as long as it lives. Dropped without a [`Announcer::goodbye`], it
 /// looks like a process that died.
 #[derive(Debug)]
@@ -115,11 +112,6 @@ impl Announcer {
             }
             new
         });
-    }
-
-    /// Whether `text` is what [`Announcer::twin`] gives, for whoever is told it among other things.
-    pub fn is_of_twin(text: &str) -> bool {
-        text.contains(CALLS_ITSELF)
     }
 
     /// Waits until another process turns out to call itself the same; the text says so. Cancel-safe.
@@ -364,7 +356,7 @@ impl Teller {
             let Instance { id, service, .. } = &self.instance;
             let host: String = host.chars().filter(|c| !c.is_control()).take(LONGEST_NAME).collect();
             let _ = self.found.try_send(format!(
-                "another process, on {host}, {CALLS_ITSELF}`{id}` of {service} too: give each one its own id, by --instance or a state directory",
+                "another process, on {host}, calls itself instance `{id}` of {service} too: give each one its own id, by --instance or a state directory",
             ));
             // It said so to everybody, and may have met nobody yet.
             self.hello().await;

@@ -209,7 +209,7 @@ impl<T: Send + Sync + 'static> Engine<T> {
                         self.offer(pending.entry, pending.from, false, pending.attempts + 1, &mut inbox, &mut feed).await;
                     }
                 }
-                text = twin => self.tell(&Event::Trouble(text)),
+                text = twin => self.tell(&Event::Twin(text)),
                 () = schema => {}
                 // One older revision at a time, so that a newer one need not wait for all of them.
                 () = std::future::ready(()), if !self.older.is_empty() => self.step_back(&mut inbox, &mut feed).await,

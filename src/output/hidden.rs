@@ -1,5 +1,6 @@
-//! What is never shown, whoever asks: the passwords of URLs, and the tokens of those of NATS. All that [`super::Output`] and the log write goes through
-//! here, but for what a verb gives out exactly. Other secrets are known by their document ([`Document::hide`]).
+//! What is never shown, whoever asks: the passwords of URLs, and the tokens of those of NATS. All that [`super::Output`] and
+//! the log write goes through here, but for what a verb gives out exactly. Other secrets are known by their document
+//! ([`Document::hide`]).
 //!
 //! [`Document::hide`]: confhot::document::Document::hide
 
