@@ -98,6 +98,8 @@ pub(super) struct Engine<T> {
     shared: Arc<Shared<T>>,
     swaps: watch::Sender<u64>,
     builder: Builder<T>,
+    /// The key of the schema that is to hold, if one is.
+    schema: Option<Key>,
     announcer: Option<Announcer>,
     /// The bucket that entries come from now.
     identity: Option<Arc<str>>,
@@ -153,6 +155,7 @@ impl<T: Send + Sync + 'static> Engine<T> {
         announcer: Option<Announcer>,
     ) -> Engine<T> {
         Engine {
+            schema: builder.key.schema().filter(|_| builder.schema),
             shared,
             swaps,
             builder,
@@ -179,13 +182,12 @@ impl<T: Send + Sync + 'static> Engine<T> {
 
     async fn follow(&mut self) {
         let mut inbox = Inbox::default();
-        let schema = self.builder.key.schema().filter(|_| self.builder.schema);
-        let mut feed = schema.map(|key| Feed::start(&self.builder.bucket, &key));
+        let mut feed = self.schema.as_ref().map(|key| Feed::start(&self.builder.bucket, key));
         let floor = self.start_from_state(&mut inbox, &mut feed).await;
         inbox.watch = Some(Watch::start(&self.builder.bucket, &self.builder.key, floor));
         loop {
             self.announce();
-            let due = self.pending.as_ref().map_or_else(Instant::now, |pending| pending.due);
+            let due = self.pending.as_ref().map(|pending| pending.due);
             let twin = async {
                 match &mut self.announcer {
                     Some(announcer) => announcer.twin().await,
@@ -204,7 +206,8 @@ impl<T: Send + Sync + 'static> Engine<T> {
                     Some(seen) => self.seen(seen, &mut inbox, &mut feed).await,
                     None => return,
                 },
-                () = sleep_until(due), if self.pending.is_some() => {
+                // Made when it is polled: a timer that nobody needs is a part of what a message costs.
+                () = async { sleep_until(due.unwrap_or_else(Instant::now)).await }, if due.is_some() => {
                     if let Some(pending) = self.pending.take() {
                         self.offer(pending.entry, pending.from, false, pending.attempts + 1, &mut inbox, &mut feed).await;
                     }
@@ -411,7 +414,7 @@ impl<T: Send + Sync + 'static> Engine<T> {
             tokio::select! {
                 biased;
                 proven = &mut proof => return Some(proven),
-                () = sleep_until(cut.unwrap_or_else(Instant::now)), if cut.is_some() => return None,
+                () = async { sleep_until(cut.unwrap_or_else(Instant::now)).await }, if cut.is_some() => return None,
                 seen = inbox.told() => match seen? {
                     seen @ Seen::Bucket(_) => inbox.later.push_back(seen),
                     seen @ (Seen::Entry { .. } | Seen::Absent) => {
@@ -483,7 +486,7 @@ impl<T: Send + Sync + 'static> Engine<T> {
     /// Without a server to ask it is the one that the state directory keeps, and has no revision: what is kept beside it
     /// was judged before, and only what is secret in it has to be known.
     async fn schema(&self, feed: &mut Option<Feed>) -> Result<Option<Judge>, Rejection> {
-        let Some(key) = self.builder.key.schema().filter(|_| self.builder.schema) else { return Ok(None) };
+        let Some(key) = self.schema.clone() else { return Ok(None) };
         if self.shared.state.borrow().newest.is_none() {
             let kept = self.builder.state.as_ref().and_then(|state| state.read(&key).ok().flatten());
             return Ok(kept.map(|kept| (self.compiled(&key, &kept.entry), None)));
