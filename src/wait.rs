@@ -396,7 +396,8 @@ struct Tally {
     targets: HashMap<Key, (Revision, Digest)>,
     wanted: Option<usize>,
     members: BTreeMap<Name, Counted>,
-    superseded: Option<(Key, Revision)>,
+    /// What was told of that is newer, by key.
+    superseded: BTreeMap<Key, Revision>,
 }
 
 #[derive(Debug)]
@@ -415,7 +416,7 @@ struct Counted {
 impl Tally {
     fn new(targets: &[Target], wanted: Option<usize>) -> Tally {
         let targets = targets.iter().map(|target| (target.key.clone(), (target.revision, target.digest)));
-        Tally { targets: targets.collect(), wanted, members: BTreeMap::new(), superseded: None }
+        Tally { targets: targets.collect(), wanted, members: BTreeMap::new(), superseded: BTreeMap::new() }
     }
 
     /// Waits for an instance too.
@@ -451,7 +452,7 @@ impl Tally {
         let report = &status.report;
         // Of whoever tells, one that is done included.
         if let Some(newer) = report.newest.filter(|newest| *newest > target) {
-            self.superseded.get_or_insert((name.0.clone(), newer));
+            self.superseded.entry(name.0.clone()).or_insert(newer);
         }
         if matches!(member.fate, Fate::Applied | Fate::Rejected(_)) {
             return;
@@ -516,7 +517,8 @@ impl Tally {
             return Some(Verdict::Rejected);
         }
         if self.count(&Fate::Waiting) > 0 {
-            if let Some((key, newer)) = &self.superseded {
+            let waits = |key: &Key| self.members.iter().any(|(of, it)| of.0 == *key && it.fate == Fate::Waiting);
+            if let Some((key, newer)) = self.superseded.iter().find(|(key, _)| waits(key)) {
                 return Some(Verdict::Superseded(key.clone(), *newer));
             }
             return over.then_some(Verdict::NotInTime);
@@ -677,6 +679,15 @@ mod tests {
         tally.hear(&name("a"), &at("a", 7, 7), Instant::now());
         tally.hear(&name("a"), &at("a", 8, 8), Instant::now());
         assert_eq!(tally.verdict(false, true, true), Some(Verdict::Applied));
+
+        // Of another key nothing follows.
+        let other = (Key::parse("service2").unwrap(), "b".to_owned());
+        let mut tally = Tally::new(&[target(7), Target { key: other.0.clone(), ..target(7) }], None);
+        tally.join(&name("a"), "a", Instant::now());
+        tally.join(&other, "b", Instant::now());
+        tally.hear(&name("a"), &at("a", 7, 7), Instant::now());
+        tally.hear(&name("a"), &at("a", 8, 8), Instant::now());
+        assert_eq!(tally.verdict(false, true, true), None);
 
         // And what it tells of the newer one counts for those who say nothing.
         let mut tally = self::tally(None, &["a", "b"]);

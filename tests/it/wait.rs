@@ -118,6 +118,28 @@ async fn a_newer_revision_meanwhile_is_a_no_that_names_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_newer_revision_meanwhile_is_a_no_while_the_one_that_lags_is_frozen() {
+    let (bucket, _) = own_key().await;
+    let k = key(&format!("newer{}", support::bucket()));
+    let lives = instances(&bucket, &k, &["a"]).await;
+    let url = bucket.connection().servers();
+    let mut service =
+        Daemon::start(["serve", "--name", k.as_str(), "--server", url, "--bucket", bucket.name(), "--instance", "f"]);
+    wait_status(&bucket, &k, "f", |status| status.report.revision.is_some()).await;
+    service.signal(Signal::STOP);
+    let mut first = putting(&bucket, &k, "n = 1", &["30s"]);
+    eventually("the first is applied", DEADLINE, || (n(&lives[0]) == 1).then_some(()));
+    let since = Instant::now();
+    let second = put(&bucket, &k, "n = 2").await;
+
+    let answer = first.wait_event(DEADLINE, |_| true);
+
+    assert_eq!((first.wait_exit(), &answer["superseded_by"]), (1, &json!(second)), "{answer}");
+    assert!(since.elapsed() < 2 * SLACK, "{:?}", since.elapsed());
+    service.signal(Signal::CONT);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn one_that_says_goodbye_is_not_waited_for_and_one_that_dies_is_missing() {
     let (bucket, k) = own_key().await;
     let mut lives = instances(&bucket, &k, &["a", "goes", "stays"]).await;
