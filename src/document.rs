@@ -198,7 +198,8 @@ pub struct Document {
     keys: usize,
     /// Read from the bytes when it is first asked for.
     said: Arc<OnceLock<Said>>,
-    secrets: Arc<Secrets>,
+    /// None where nothing is secret.
+    secrets: Option<Arc<Secrets>>,
 }
 
 /// What the bytes say.
@@ -255,7 +256,7 @@ impl Document {
             said => said?,
         };
         let keys = said.value.as_object().map_or(0, serde_json::Map::len);
-        Ok(Document { bytes, format, digest, keys, said: Arc::new(said.into()), secrets: Arc::default() })
+        Ok(Document { bytes, format, digest, keys, said: Arc::new(said.into()), secrets: None })
     }
 
     /// As [`Document::parse_hashed`], for a caller that may not ask what it says: where that is quicker, the bytes are
@@ -270,7 +271,7 @@ impl Document {
             return Document::parse_hashed(bytes, digest, format, or_empty);
         }
         let keys = parse::check_toml(&bytes, or_empty)?;
-        Ok(Document { bytes, format, digest, keys, said: Arc::default(), secrets: Arc::default() })
+        Ok(Document { bytes, format, digest, keys, said: Arc::default(), secrets: None })
     }
 
     /// As [`Document::parse_hashed`] and [`Document::decode`] in one, which takes less than both.
@@ -285,7 +286,7 @@ impl Document {
             return document.decode().map(|decoded| (document, decoded));
         }
         let (keys, decoded) = parse::decode_toml(&bytes, or_empty)?;
-        Ok((Document { bytes, format, digest, keys, said: Arc::default(), secrets: Arc::default() }, decoded))
+        Ok((Document { bytes, format, digest, keys, said: Arc::default(), secrets: None }, decoded))
     }
 
     fn said(&self) -> &Said {
@@ -360,7 +361,7 @@ impl Document {
         {
             return Ok(decoded);
         }
-        parse::decode(&self.bytes, self.format, &self.secrets.plain)
+        parse::decode(&self.bytes, self.format, &self.secrets().plain)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use serde_json::Value;
 
@@ -29,12 +29,17 @@ pub(super) struct Secrets {
 }
 
 impl Document {
+    pub(super) fn secrets(&self) -> &Secrets {
+        static NONE: LazyLock<Secrets> = LazyLock::new(Secrets::default);
+        self.secrets.as_deref().unwrap_or(&NONE)
+    }
+
     /// This document with its tokens read: `plain` says what each of them stands for, `paths` where they are.
     pub(crate) fn opened(self, plain: HashMap<String, String>, paths: Vec<Vec<String>>) -> Document {
         let mut said = self.said().clone();
         open(&mut said.value, &plain);
         let secrets = Secrets { plain, ..Secrets::default() };
-        Document { said: Arc::new(said.into()), secrets: Arc::new(secrets), ..self }.marked(paths)
+        Document { said: Arc::new(said.into()), secrets: Some(Arc::new(secrets)), ..self }.marked(paths)
     }
 
     /// This document, where also what is at `paths`, or below, is secret ([`crate::schema::Schema::marks`]).
@@ -46,7 +51,7 @@ impl Document {
         for at in paths.iter().filter_map(|path| at(self.value(), path)) {
             each_scalar(at, &mut |_, scalar| texts.extend(text_of(scalar)));
         }
-        let secrets = Arc::make_mut(&mut self.secrets);
+        let secrets = Arc::make_mut(self.secrets.get_or_insert_default());
         secrets.texts.extend(texts);
         secrets.paths.extend(paths);
         secrets.texts.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
@@ -56,13 +61,13 @@ impl Document {
 
     /// Whether something in it is secret.
     pub fn has_secrets(&self) -> bool {
-        !self.secrets.paths.is_empty()
+        !self.secrets().paths.is_empty()
     }
 
     /// Where its secrets are, as [`crate::diff::Change::path`] writes it: each scalar.
     pub fn secret_places(&self) -> BTreeSet<String> {
         let mut places = BTreeSet::new();
-        for path in &self.secrets.paths {
+        for path in &self.secrets().paths {
             if let Some(at) = at(self.value(), path) {
                 each_scalar(at, &mut |below, _| {
                     places.insert(written(self.value(), &[&path[..], below].concat()));
@@ -75,7 +80,7 @@ impl Document {
     /// What it says, with [`HIDDEN`] in the place of each secret.
     pub fn shown(&self) -> Value {
         let mut value = self.value().clone();
-        for path in &self.secrets.paths {
+        for path in &self.secrets().paths {
             if let Some(at) = at_mut(&mut value, path) {
                 cover(at);
             }
@@ -89,7 +94,7 @@ impl Document {
         let whole = String::from_utf8_lossy(&self.bytes).into_owned();
         let Ok(text) = parse::text(&self.bytes) else { return whole };
         let mut leaves = Vec::new();
-        for path in &self.secrets.paths {
+        for path in &self.secrets().paths {
             if let Some(at) = at(self.value(), path) {
                 each_scalar(at, &mut |below, _| leaves.push([&path[..], below].concat()));
             }
@@ -109,7 +114,7 @@ impl Document {
     /// `text` ends with `…`.
     pub fn hide(&self, text: &str) -> String {
         let mut shown = text.to_owned();
-        for secret in &self.secrets.texts {
+        for secret in &self.secrets().texts {
             for form in forms(secret) {
                 if shown.contains(&form) {
                     shown = replace(&shown, &form);

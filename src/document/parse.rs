@@ -95,7 +95,7 @@ pub(super) fn text(bytes: &[u8]) -> Result<&str, ParseError> {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let text = str::from_utf8(bytes).map_err(|error| ParseError::at(bytes, error.valid_up_to(), "not UTF-8"))?;
     // What a crash leaves of a file that was being written. No format allows it, and each would say so differently.
-    match bytes.iter().position(|byte| *byte == 0) {
+    match text.find('\0') {
         Some(offset) => Err(ParseError::at(bytes, offset, "a NUL byte")),
         None => Ok(text),
     }
