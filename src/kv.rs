@@ -483,9 +483,10 @@ impl Bucket {
         if let Some(headers) = headers {
             request = request.headers(headers);
         }
+        let sent = Box::pin(connection.client.send_request(subject.clone(), request));
         let answer = tokio::select! {
             biased;
-            answer = connection.unless_denied(&subject, connection.client.send_request(subject.clone(), request)) => answer?,
+            answer = connection.unless_denied(&subject, sent) => answer?,
             // An answer to what was sent on a connection that is gone does not come any more.
             _ = gone.wait_for(|link| sent_under.is_some_and(|sent| link.up && link.generation > sent)) => {
                 return Err(BucketError::Interrupted);

@@ -37,7 +37,7 @@ mod trusted;
 
 use std::fmt;
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::{ArcSwapOption, Guard};
@@ -74,7 +74,7 @@ pub struct Live<T> {
 
 struct Shared<T> {
     serving: ArcSwapOption<Serving<T>>,
-    state: watch::Sender<State>,
+    state: Mutex<State>,
 }
 
 /// A value that was proven, and the revision that it came from. Dereferences to the value.
@@ -91,6 +91,12 @@ pub struct Serving<T> {
     pub document: Document,
     /// When it was swapped in, by this process's clock.
     pub applied_at: Timestamp,
+}
+
+impl<T> Shared<T> {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl<T> Deref for Serving<T> {
@@ -298,7 +304,7 @@ impl<T: Send + Sync + 'static> Live<T> {
 
     /// What is known beside the value.
     pub fn state(&self) -> State {
-        self.shared.state.borrow().clone()
+        self.shared.state().clone()
     }
 
     /// Waits until a value serves.
@@ -345,7 +351,7 @@ impl<T> Reader<T> {
 
     /// As [`Live::state`].
     pub fn state(&self) -> State {
-        self.0.state.borrow().clone()
+        self.0.state().clone()
     }
 }
 
@@ -426,12 +432,13 @@ impl<T: Send + Sync + 'static> Builder<T> {
     /// Starts to follow the key. Must be called within a tokio runtime.
     pub fn start(self) -> Live<T> {
         let (swaps, swapped) = watch::channel(0);
-        let shared = Arc::new(Shared { serving: ArcSwapOption::empty(), state: watch::Sender::new(State::default()) });
+        let shared = Arc::new(Shared { serving: ArcSwapOption::empty(), state: Mutex::default() });
         let announcer = self.instance.clone().map(|instance| Announcer::start(&self.bucket, &self.key, instance));
-        let engine = Engine::new(shared.clone(), swaps, self, announcer);
+        let mut engine = Engine::new(shared.clone(), swaps, self, announcer);
         let stop = CancellationToken::new();
         let mut task = JoinSet::new();
-        task.spawn(engine.run(stop.clone()));
+        let stopped = stop.clone();
+        task.spawn(async move { engine.run(stopped).await });
         Live { shared, swapped, stop, task }
     }
 }

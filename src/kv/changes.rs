@@ -17,10 +17,9 @@ use super::{Bucket, BucketError, Description, Entry, Link, Pattern};
 /// What is told of many keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-#[expect(clippy::large_enum_variant, reason = "nearly all of them are entries")]
 pub enum Change {
     /// A revision that was stored, later in the bucket than all that were told.
-    Entry(Entry),
+    Entry(Box<Entry>),
     /// The bucket is another one than before, or there was none: what was known of it does not hold any more.
     Reset,
     /// There is no bucket. Said once.
@@ -265,7 +264,7 @@ impl Follower {
             self.missed |= self.caught_up && !missed.is_empty();
             from = missed.get(Self::PART - 1).map_or(last, |entry| entry.revision.0);
             for entry in missed {
-                self.offer(entry).await.map_err(|Over| Stop::Over)?;
+                self.offer(Box::new(entry)).await.map_err(|Over| Stop::Over)?;
             }
         }
         // What the tail has told since the description may be newer.
@@ -274,7 +273,7 @@ impl Follower {
         Ok(told)
     }
 
-    async fn offer(&mut self, entry: Entry) -> Result<(), Over> {
+    async fn offer(&mut self, entry: Box<Entry>) -> Result<(), Over> {
         // Before the first description there is nothing to compare with, and the caller has read nothing yet.
         let Some((_, cursor)) = &mut self.cursor else { return Ok(()) };
         if entry.revision.0 <= *cursor {

@@ -2,6 +2,7 @@
 //! comes.
 
 use std::collections::VecDeque;
+use std::pin::Pin;
 
 use tokio::sync::watch;
 
@@ -102,11 +103,15 @@ impl Connection {
     }
 
     /// The answer to what `ask` publishes to `subject`, unless the server says that it does not allow that, or does not
-    /// let us hear answers.
+    /// let us hear answers. Boxed, so that whoever asks now and then is not larger for it all the time.
     ///
     /// # Errors
     /// [`BucketError::Denied`].
-    pub(super) async fn unless_denied<T>(&self, subject: &str, ask: impl Future<Output = T>) -> Result<T, BucketError> {
+    pub(super) async fn unless_denied<T>(
+        &self,
+        subject: &str,
+        ask: Pin<Box<impl Future<Output = T>>>,
+    ) -> Result<T, BucketError> {
         self.unless_any_denied(|it| it == subject, ask).await
     }
 
@@ -114,7 +119,7 @@ impl Connection {
     pub(super) async fn unless_any_denied<T>(
         &self,
         subject: impl Fn(&str) -> bool,
-        ask: impl Future<Output = T>,
+        ask: Pin<Box<impl Future<Output = T>>>,
     ) -> Result<T, BucketError> {
         let mut denied = self.denied.clone();
         let since = denied.borrow().count;

@@ -56,10 +56,10 @@ impl Bucket {
 
     /// As [`Bucket::ask_all`]; whether that is allowed.
     pub(crate) async fn may_ask_all(&self) -> bool {
-        let asking = async {
+        let asking = Box::pin(async {
             self.ask_all().await;
             sleep(MOMENT).await;
-        };
+        });
         self.0.connection.unless_denied(&self.tell_subject(), asking).await.is_ok()
     }
 
@@ -67,7 +67,7 @@ impl Bucket {
     /// whether that is allowed.
     pub(crate) async fn may_ask(&self, instances: &[(Key, String)]) -> bool {
         let client = &self.0.connection.client;
-        let asking = async {
+        let asking = Box::pin(async {
             for (key, token) in instances {
                 let subject = self.here_subject(TELL, key.as_str(), token);
                 if client.publish(subject, Bytes::new()).await.is_err() {
@@ -75,7 +75,7 @@ impl Bucket {
                 }
             }
             sleep(MOMENT).await;
-        };
+        });
         let asks = format!("confhot.here.{}.{TELL}.", self.0.name);
         self.0.connection.unless_any_denied(|subject| subject.starts_with(&asks), asking).await.is_ok()
     }
@@ -107,7 +107,7 @@ impl Bucket {
         for (chunk, some) in statuses.chunks(AT_ONCE).enumerate() {
             let inbox = client.new_inbox();
             let mut answers = client.subscribe(format!("{inbox}.*")).await.map_err(BucketError::transport)?;
-            let asking = async {
+            let asking = Box::pin(async {
                 for (n, status) in some.iter().enumerate() {
                     let subject = self.here_subject(PROBE, status.key.as_str(), &status.token());
                     let reply = format!("{inbox}.{n}");
@@ -115,7 +115,7 @@ impl Bucket {
                 }
                 // The server says of one after the other that nobody is there, and only then takes the next request.
                 records.server_time().await.map(drop)
-            };
+            });
             let probes = format!("confhot.here.{}.{PROBE}.", self.0.name);
             self.0.connection.unless_any_denied(|subject| subject.starts_with(&probes), asking).await??;
             while let Some(Some(answer)) = answers.next().now_or_never() {

@@ -188,7 +188,7 @@ impl Bucket {
     /// Sends an atomic batch (ADR-50): the messages but the last unanswered, the last one commits.
     async fn send_batch(&self, writes: &[Write], attempt: &str) -> Result<Sent, PublishError> {
         let subjects: HashSet<_> = writes.iter().map(|write| self.publish_subject(write.key.as_str())).collect();
-        let sent = async {
+        let sent = Box::pin(async {
             let sent = self.send_each(writes, attempt).await?;
             // One that was denied is missing, and the server may say so first.
             if let Sent::Answer(answer) = &sent
@@ -197,7 +197,7 @@ impl Bucket {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
             Ok(sent)
-        };
+        });
         let sent = self.0.connection.unless_any_denied(|subject| subjects.contains(subject), sent).await;
         sent.unwrap_or_else(|denied| Ok(Sent::Failed(denied.into())))
     }
@@ -364,9 +364,10 @@ impl Bucket {
         let subject = self.publish_subject(write.key.as_str());
         let request =
             async_nats::Request::new().headers(headers).payload(write.value.clone()).timeout(Some(connection.timeout));
+        let sent = Box::pin(connection.client.send_request(subject.clone(), request));
         let answer = tokio::select! {
             biased;
-            answer = connection.unless_denied(&subject, connection.client.send_request(subject.clone(), request)) => answer,
+            answer = connection.unless_denied(&subject, sent) => answer,
             // What was sent on a connection that is gone is not answered any more; no need to wait for the deadline.
             _ = link.wait_for(|link| sent_under.is_some_and(|sent| link.up && link.generation > sent)) => {
                 return Sent::Lost;

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::entry::{attempt_id, header};
+use super::entry::attempt_id;
 use super::tail::{Broken, Tail};
 use super::{Bucket, BucketError, ChangeSet, Entry, InvalidKey, Key, Operation, Revision, by_last, code};
 
@@ -165,7 +165,7 @@ impl Bucket {
         // It ends with `through` itself, or with what replaced it.
         let read = tokio::time::timeout(connection.timeout, async {
             loop {
-                let entry = tail.next().await?;
+                let entry = *tail.next().await?;
                 let end = entry.revision >= through;
                 if entry.revision <= through {
                     entries.push(entry);
@@ -270,7 +270,7 @@ impl Bucket {
         let body = json!({ "stream_name": self.0.stream, "config": config.into_consumer_config(), "action": "create" });
         let consumer: Consumer = self.api(create, body.to_string().into_bytes()).await?;
         let next = format!("{}CONSUMER.MSG.NEXT.{}.{name}", self.0.api, self.0.stream);
-        let drained = self.drain(&next, consumer.num_pending, reading.through, &mut each);
+        let drained = Box::pin(self.drain(&next, consumer.num_pending, reading.through, &mut each));
         let read = self.0.connection.unless_denied(&next, drained).await.flatten();
         // The server forgets it by itself in 30 s; until then it counts against the stream's limit.
         let gone = format!("CONSUMER.DELETE.{}.{name}", self.0.stream);
@@ -379,7 +379,8 @@ impl Bucket {
     /// Revisions of `key` from `first` on, oldest first, as many as one answer holds.
     async fn direct_batch(&self, key: &Key, first: u64) -> Result<Vec<Entry>, BucketError> {
         let subject = format!("{}DIRECT.GET.{}", self.0.api, self.0.stream);
-        self.0.connection.unless_denied(&subject, self.ask_for_batch(&subject, key, first)).await.flatten()
+        let asked = Box::pin(self.ask_for_batch(&subject, key, first));
+        self.0.connection.unless_denied(&subject, asked).await.flatten()
     }
 
     async fn ask_for_batch(&self, subject: &str, key: &Key, first: u64) -> Result<Vec<Entry>, BucketError> {
@@ -423,8 +424,8 @@ impl Bucket {
             }
         }
         let stored = answer.headers.as_ref().and_then(|headers| {
-            let (subject, sequence, created) = stored_position(headers)?;
-            Some((self.key_of(subject)?, sequence, created))
+            let stored = stored(headers)?;
+            Some((self.key_of(stored.subject)?, stored.sequence, stored.created))
         });
         let Some((key, sequence, created)) = stored else {
             return Err(BucketError::transport("an answer without the stored message's place"));
@@ -489,10 +490,35 @@ pub(super) fn parse_headers(block: &[u8]) -> HeaderMap {
     headers
 }
 
-/// Subject, sequence and time of a stored message, as direct get and republish tell them.
-pub(super) fn stored_position(headers: &HeaderMap) -> Option<(&str, u64, Timestamp)> {
-    let text = |name| headers.get_last(header(name)).map(|value| value.as_str());
-    Some((text("Nats-Subject")?, text("Nats-Sequence")?.parse().ok()?, text("Nats-Time-Stamp")?.parse().ok()?))
+/// What the server adds to a stored message, as direct get and republish tell it.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Stored<'h> {
+    pub(super) subject: &'h str,
+    pub(super) sequence: u64,
+    pub(super) created: Timestamp,
+    /// The stream, where that is told.
+    pub(super) stream: Option<&'h str>,
+    /// The subject's sequence before this one, 0 for none, where that is told.
+    pub(super) previous: Option<u64>,
+}
+
+/// What the server added to a message; `None` where it is none that was stored.
+pub(super) fn stored(headers: &HeaderMap) -> Option<Stored<'_>> {
+    let (mut subject, mut sequence, mut created, mut stream, mut previous) = (None, None, None, None, None);
+    // Once through all of them, on the way to every swap: to look up each name would be to hash it.
+    for (name, values) in headers.iter() {
+        // The server's own word comes last: a header of that name may be in the message as well.
+        let text = || values.last().map(|value| value.as_str());
+        match name.as_ref() {
+            "Nats-Subject" => subject = text(),
+            "Nats-Sequence" => sequence = text().and_then(|text| text.parse().ok()),
+            "Nats-Time-Stamp" => created = text().and_then(|text| text.parse().ok()),
+            "Nats-Stream" => stream = text(),
+            "Nats-Last-Sequence" => previous = text().and_then(|text| text.parse().ok()),
+            _ => {}
+        }
+    }
+    Some(Stored { subject: subject?, sequence: sequence?, created: created?, stream, previous })
 }
 
 /// Where a delivered message stands.

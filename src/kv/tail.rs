@@ -9,14 +9,20 @@ use futures_util::future::BoxFuture;
 use serde_json::json;
 use tokio::time::{Instant, sleep_until};
 
-use super::entry::{attempt_id, header};
-use super::read::{reply_position, stored_position};
+use super::entry::attempt_id;
+use super::read::{reply_position, stored};
 use super::{Bucket, BucketError, Entry, Key, Pattern};
 
 /// Entries as they are stored. Dropped, it ends; a consumer that it held is forgotten by the server within 30 s.
 pub(super) enum Tail {
-    /// One core subscription on the republished subject, and nothing on the server's side.
-    Republished { bucket: Bucket, subscriber: Subscriber, refused: BoxFuture<'static, String> },
+    /// One core subscription on the republished subject, and nothing on the server's side. Where it is of one key: that
+    /// key, and the subject that it is stored under.
+    Republished {
+        bucket: Bucket,
+        own: Option<(Key, String)>,
+        subscriber: Subscriber,
+        refused: BoxFuture<'static, String>,
+    },
     /// A push consumer that is watched for gaps and for its heartbeat, and made anew by whoever reads it. One without a
     /// name is not deleted, as the server forgets it soon.
     Consumer { bucket: Bucket, subscriber: Subscriber, name: Option<String>, delivered: u64, deadline: Instant },
@@ -53,7 +59,8 @@ impl Tail {
         let subscriber = connection.client.subscribe(subject).await.map_err(BucketError::transport)?;
         // Made once: to wait anew after each message is a part of what a message costs.
         let refused = Box::pin(async move { interest.refused().await });
-        Ok(Tail::Republished { bucket: bucket.clone(), subscriber, refused })
+        let own = Key::parse(pattern.as_str()).ok().map(|key| (key, bucket.subject(pattern.as_str())));
+        Ok(Tail::Republished { bucket: bucket.clone(), own, subscriber, refused })
     }
 
     /// Follows `pattern` by a consumer that starts with what comes next.
@@ -100,15 +107,15 @@ impl Tail {
     ///
     /// # Errors
     /// [`Broken`] once; the tail is then [`Tail::None`].
-    pub(super) async fn next(&mut self) -> Result<Entry, Broken> {
+    pub(super) async fn next(&mut self) -> Result<Box<Entry>, Broken> {
         loop {
             let told = match self {
                 Tail::None => std::future::pending().await,
-                Tail::Republished { bucket, subscriber, refused } => tokio::select! {
+                Tail::Republished { bucket, own, subscriber, refused } => tokio::select! {
                     biased;
                     message = subscriber.next() => match message {
                         // Anybody who may publish there can say anything: what does not look stored is passed over.
-                        Some(message) => republished(bucket, message).map(Ok),
+                        Some(message) => republished(bucket, own.as_ref(), message).map(Ok),
                         None => Some(Err(Broken::Gap)),
                     },
                     denied = refused => Some(Err(Broken::Denied(denied))),
@@ -121,14 +128,14 @@ impl Tail {
                     *deadline = Self::deadline();
                     match message {
                         None => Some(Err(Broken::Gap)),
-                        Some(message) => consumed(bucket, message, delivered).await.transpose(),
+                        Some(message) => Box::pin(consumed(bucket, message, delivered)).await.transpose(),
                     }
                 }
             };
             match told {
                 Some(Ok(entry)) => return Ok(entry),
                 Some(Err(broken)) => {
-                    self.close().await;
+                    Box::pin(self.close()).await;
                     return Err(broken);
                 }
                 None => {}
@@ -150,20 +157,22 @@ impl Tail {
     }
 }
 
-fn republished(bucket: &Bucket, message: Message) -> Option<Entry> {
-    let headers = message.headers.as_ref()?;
-    if headers.get_last(header("Nats-Stream"))?.as_str() != bucket.0.stream {
+fn republished(bucket: &Bucket, own: Option<&(Key, String)>, message: Message) -> Option<Box<Entry>> {
+    let stored = stored(message.headers.as_ref()?)?;
+    if stored.stream? != bucket.0.stream {
         return None;
     }
-    let (subject, sequence, created) = stored_position(headers)?;
-    let key = bucket.key_of(subject)?;
-    // The server's own word comes last: a header of that name may be in the message as well.
-    let previous = headers.get_last(header("Nats-Last-Sequence")).and_then(|last| last.as_str().parse().ok());
-    let entry = Entry::from_message(key, sequence, created, message.headers.as_ref(), message.payload);
-    Some(Entry { previous, ..entry })
+    let key = match own {
+        Some((key, subject)) if subject == stored.subject => key.clone(),
+        _ => bucket.key_of(stored.subject)?,
+    };
+    let (sequence, created, previous) = (stored.sequence, stored.created, stored.previous);
+    let mut entry = Entry::from_message(key, sequence, created, message.headers.as_ref(), message.payload);
+    entry.previous = previous;
+    Some(Box::new(entry))
 }
 
-async fn consumed(bucket: &Bucket, message: Message, delivered: &mut u64) -> Result<Option<Entry>, Broken> {
+async fn consumed(bucket: &Bucket, message: Message, delivered: &mut u64) -> Result<Option<Box<Entry>>, Broken> {
     if message.status.is_some_and(|status| status.as_u16() == 100) {
         let last = message.headers.as_ref().and_then(|headers| headers.get_last("Nats-Last-Consumer"));
         if last.and_then(|last| last.as_str().parse::<u64>().ok()).is_some_and(|last| last > *delivered) {
@@ -180,5 +189,5 @@ async fn consumed(bucket: &Bucket, message: Message, delivered: &mut u64) -> Res
     if place.delivery != *delivered {
         return Err(Broken::Gap);
     }
-    Ok(bucket.delivered(message))
+    Ok(bucket.delivered(message).map(Box::new))
 }

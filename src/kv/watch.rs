@@ -18,17 +18,16 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::tail::{Broken, DENIED, Tail};
-use super::{Bucket, BucketError, Description, Entry, Key, Link, Pattern, Position, random_below};
+use super::{Bucket, BucketError, Description, Entry, Key, Link, Pattern, Position, Revision, random_below};
 
 /// What a watch of one key tells, in the order in which it became known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-#[expect(clippy::large_enum_variant, reason = "an allocation on the way to the swap would cost more than the move")]
 pub enum Seen {
     /// A revision that supersedes all that was seen before, a tombstone included.
     Entry {
-        /// The revision.
-        entry: Entry,
+        /// The revision. Boxed, as it is handed on many times.
+        entry: Box<Entry>,
         /// Whether it was stored while the watch was subscribed.
         live: bool,
     },
@@ -89,7 +88,7 @@ impl Watch {
     /// Must be called within a tokio runtime.
     pub fn start(bucket: &Bucket, key: &Key, floor: Option<Floor>) -> Watch {
         let seen = Queue::default();
-        let follower = Follower {
+        let mut follower = Follower {
             pattern: Pattern::from(key),
             bucket: bucket.clone(),
             key: key.clone(),
@@ -110,7 +109,7 @@ impl Watch {
             stage: 0,
             failures: 0,
         };
-        Watch { seen, follower: follower.follow().boxed().fuse() }
+        Watch { seen, follower: async move { follower.follow().await }.boxed().fuse() }
     }
 
     /// What happened next; `None` never comes before the runtime ends. Cancel-safe. Nothing is followed while nobody waits
@@ -191,11 +190,11 @@ impl Follower {
     /// The longest pause after a read that failed.
     const PATIENCE: Duration = Duration::from_secs(5);
 
-    async fn follow(mut self) {
+    async fn follow(&mut self) {
         let mut link = self.bucket.connection().link();
         let mut was = link.borrow_and_update().clone();
         // Subscribed before anything is asked, so that nothing falls between.
-        self.open_tail().await;
+        Box::pin(self.open_tail()).await;
         let mut reading: OptionFuture<BoxFuture<'static, Read>> = None.into();
         let mut idle = true;
         // Kept from one turn to the next: to wait anew for all of it takes some of the way to the swap.
@@ -208,7 +207,7 @@ impl Follower {
         loop {
             let now = link.borrow().clone();
             if was.up != now.up || was.generation != now.generation || was.dropped != now.dropped {
-                self.link_changed(&was, &now).await;
+                Box::pin(self.link_changed(&was, &now)).await;
                 (reading, idle) = (None.into(), true);
                 // That it went was told just now; what the attempts to reconnect say is not another outage.
                 told_down |= was.up;
@@ -225,7 +224,7 @@ impl Follower {
             }
             (told_down, told_refusal) = (told_down && !now.up, told_refusal && !now.up);
             if now.up && idle && matches!(self.known, Known::Unasked) {
-                self.ask_about_bucket().await;
+                Box::pin(self.ask_about_bucket()).await;
             }
             if timer.deadline() != self.due {
                 timer.as_mut().reset(self.due);
@@ -240,15 +239,16 @@ impl Follower {
                 answer = &mut reading, if !idle => {
                     (reading, idle) = (None.into(), true);
                     if let Some((answer, told)) = answer {
-                        self.answered(answer).await;
+                        // What is done now and then is boxed, so that what is done with each message stays small.
+                        Box::pin(self.answered(answer)).await;
                         if let Some(told) = told {
-                            self.described(told).await;
+                            Box::pin(self.described(told)).await;
                         }
                     }
                 }
                 () = &mut timer, if now.up && idle => {
                     if matches!(self.tail, Tail::None) {
-                        self.open_tail().await;
+                        Box::pin(self.open_tail()).await;
                     }
                     let (bucket, key) = (self.bucket.clone(), self.key.clone());
                     let direct = !matches!(&self.known, Known::Told(told) if !told.direct);
@@ -377,7 +377,7 @@ impl Follower {
                     }
                 }
                 if newer {
-                    self.offer(entry, false).await;
+                    self.offer(Box::new(entry), false).await;
                 } else {
                     self.tell(Seen::Confirmed);
                 }
@@ -454,7 +454,7 @@ impl Follower {
     }
 
     /// Tells `entry` if it supersedes what was seen.
-    async fn offer(&mut self, entry: Entry, live: bool) {
+    async fn offer(&mut self, entry: Box<Entry>, live: bool) {
         if let Some(cursor) = self.cursor {
             if !entry.supersedes(&cursor) {
                 return;
@@ -463,20 +463,22 @@ impl Follower {
             if live && entry.previous.is_some_and(|previous| previous != cursor.revision.0) {
                 self.soon();
             }
-            if entry.revision <= cursor.revision {
-                // The bucket was made anew, and may tell of writes in another way; or it lost its newest; or a replica lags in
-                // a cluster whose clocks disagree. The bucket tells which, where we may ask for it.
-                let was = self.cursor_in.clone();
-                self.known = Known::Unasked;
-                self.ask_about_bucket().await;
-                let told = self.known.told().filter(|told| was.as_ref() == Some(&told.identity));
-                let may_lag = |told: &Description| told.replicas > 1 && told.last >= cursor.revision;
-                if entry.revision < cursor.revision && told.is_some_and(may_lag) {
-                    return self.ask_leader(cursor).await;
-                }
+            if entry.revision <= cursor.revision && Box::pin(self.may_lag(entry.revision, cursor)).await {
+                return Box::pin(self.ask_leader(cursor)).await;
             }
         }
         self.take(entry, live).await;
+    }
+
+    /// Whether a revision that is later than the `cursor` and not above it may be a lagging replica's, in a cluster whose
+    /// clocks disagree. Else the bucket was made anew, and may tell of writes in another way; or it lost its newest. The
+    /// bucket tells which, where we may ask for it.
+    async fn may_lag(&mut self, revision: Revision, cursor: Position) -> bool {
+        let was = self.cursor_in.clone();
+        self.known = Known::Unasked;
+        self.ask_about_bucket().await;
+        let told = self.known.told().filter(|told| was.as_ref() == Some(&told.identity));
+        revision < cursor.revision && told.is_some_and(|told| told.replicas > 1 && told.last >= cursor.revision)
     }
 
     /// Takes the leader's word for what may be a lagging replica's.
@@ -484,11 +486,11 @@ impl Follower {
         if let Ok(Some(entry)) = self.bucket.head(&self.key).await
             && entry.supersedes(&cursor)
         {
-            self.take(entry, false).await;
+            self.take(Box::new(entry), false).await;
         }
     }
 
-    async fn take(&mut self, entry: Entry, live: bool) {
+    async fn take(&mut self, entry: Box<Entry>, live: bool) {
         self.cursor = Some(entry.position());
         self.cursor_in = match &self.known {
             Known::Told(told) => Some(told.identity.clone()),

@@ -15,7 +15,7 @@ pub fn entry(key: Key, headers: &[u8], value: Bytes) -> Entry {
 /// Subject, sequence and time that a republished message tells.
 pub fn position(headers: &[u8]) -> Option<(String, u64, Timestamp)> {
     let headers = read::parse_headers(headers);
-    read::stored_position(&headers).map(|(subject, sequence, created)| (subject.to_owned(), sequence, created))
+    read::stored(&headers).map(|stored| (stored.subject.to_owned(), stored.sequence, stored.created))
 }
 
 /// What the header block of a write of `key` with this provenance says again.

@@ -1,6 +1,7 @@
 //! The loop behind a [`Live`]: what is told of the key is decoded, checked, swapped in, and told on.
 
 use std::collections::VecDeque;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ use crate::secret;
 
 /// An unavailable revision, to be tried again.
 struct Pending {
-    entry: Entry,
+    entry: Box<Entry>,
     from: Origin,
     attempts: u32,
     due: Instant,
@@ -60,13 +61,13 @@ type Judge = (Option<Arc<Schema>>, Option<Revision>);
 /// The schema of the key, followed: to ask for it at each change would take longer than all else.
 struct Feed {
     watch: Watch,
-    entry: Option<Entry>,
+    entry: Option<Box<Entry>>,
     /// Whether the server has confirmed it on this connection.
     fresh: bool,
     /// Whether it may not be heard, on this connection, so that it is read now and then.
     deaf: bool,
     /// What it came to.
-    judge: Option<(Entry, Judge)>,
+    judge: Option<(Box<Entry>, Judge)>,
 }
 
 impl Feed {
@@ -88,7 +89,7 @@ impl Feed {
     }
 
     /// The newest that was told, where that is known to be the newest.
-    fn current(&mut self) -> Option<Option<Entry>> {
+    fn current(&mut self) -> Option<Option<Box<Entry>>> {
         while self.turn().now_or_never().is_some() {}
         (self.fresh && !self.deaf).then(|| self.entry.clone())
     }
@@ -169,13 +170,13 @@ impl<T: Send + Sync + 'static> Engine<T> {
         }
     }
 
-    pub(super) async fn run(mut self, stop: CancellationToken) {
+    pub(super) async fn run(&mut self, stop: CancellationToken) {
         tokio::select! {
             biased;
             () = stop.cancelled() => {}
             () = self.follow() => {}
         }
-        if let Some(announcer) = self.announcer {
+        if let Some(announcer) = self.announcer.take() {
             announcer.goodbye().await;
         }
     }
@@ -183,7 +184,7 @@ impl<T: Send + Sync + 'static> Engine<T> {
     async fn follow(&mut self) {
         let mut inbox = Inbox::default();
         let mut feed = self.schema.as_ref().map(|key| Feed::start(&self.builder.bucket, key));
-        let floor = self.start_from_state(&mut inbox, &mut feed).await;
+        let floor = Box::pin(self.start_from_state(&mut inbox, &mut feed)).await;
         inbox.watch = Some(Watch::start(&self.builder.bucket, &self.builder.key, floor));
         loop {
             self.announce();
@@ -215,7 +216,9 @@ impl<T: Send + Sync + 'static> Engine<T> {
                 text = twin => self.tell(&Event::Twin(text)),
                 () = schema => {}
                 // One older revision at a time, so that a newer one need not wait for all of them.
-                () = std::future::ready(()), if !self.older.is_empty() => self.step_back(&mut inbox, &mut feed).await,
+                () = std::future::ready(()), if !self.older.is_empty() => {
+                    Box::pin(self.step_back(&mut inbox, &mut feed)).await;
+                }
             }
         }
     }
@@ -226,7 +229,7 @@ impl<T: Send + Sync + 'static> Engine<T> {
             Ok(Some(kept)) => {
                 let floor = kept.floor();
                 let of = kept.bucket.as_deref().map(Arc::from);
-                self.offer(kept.entry, Origin::State, false, 0, inbox, feed).await;
+                self.offer(Box::new(kept.entry), Origin::State, false, 0, inbox, feed).await;
                 if let Some((_, bucket)) = &mut self.trusted {
                     *bucket = of;
                 }
@@ -262,7 +265,7 @@ impl<T: Send + Sync + 'static> Engine<T> {
             }
             Seen::Absent => {
                 self.update(|state| state.confirmed_at = Some(Timestamp::now()));
-                let served = self.shared.state.borrow().newest.is_some();
+                let served = self.shared.state().newest.is_some();
                 self.tell(&if served { Event::Removed { revision: None } } else { Event::Absent });
             }
             Seen::Bucket(identity) => {
@@ -301,7 +304,7 @@ impl<T: Send + Sync + 'static> Engine<T> {
     /// Decode, check, swap; or tell why not.
     async fn offer(
         &mut self,
-        entry: Entry,
+        entry: Box<Entry>,
         from: Origin,
         live: bool,
         attempts: u32,
@@ -310,7 +313,8 @@ impl<T: Send + Sync + 'static> Engine<T> {
     ) {
         let digest = entry.digest();
         if self.builder.trust.is_some() {
-            match self.unless_newer(self.vet(&entry, digest, from, live), inbox).await {
+            let vetted = Box::pin(self.vet(&entry, digest, from, live));
+            match self.unless_newer(vetted, inbox).await {
                 None => return,
                 Some(Ok(())) => self.trusted = Some((entry.position(), self.identity.clone())),
                 Some(Err(rejection)) => return self.reject(entry, digest, rejection, from, attempts).await,
@@ -322,10 +326,13 @@ impl<T: Send + Sync + 'static> Engine<T> {
                 self.move_on(&entry, digest, from);
                 return self.applied(&entry, digest, from, live, Timestamp::now());
             }
-            Verdict::New => match self.unless_newer(self.prove(&entry, digest, serving, feed), inbox).await {
-                Some(proven) => proven,
-                None => return,
-            },
+            Verdict::New => {
+                let proof = pin!(self.prove(&entry, digest, serving, feed));
+                match self.unless_newer(proof, inbox).await {
+                    Some(proven) => proven,
+                    None => return,
+                }
+            }
         };
         match proven {
             Ok(new) => {
@@ -352,8 +359,8 @@ impl<T: Send + Sync + 'static> Engine<T> {
     }
 
     /// Keeps a revision out: what served before serves on.
-    async fn reject(&mut self, entry: Entry, digest: Digest, rejection: Rejection, from: Origin, attempts: u32) {
-        let serving = self.shared.state.borrow().revision;
+    async fn reject(&mut self, entry: Box<Entry>, digest: Digest, rejection: Rejection, from: Origin, attempts: u32) {
+        let serving = self.shared.state().revision;
         let (revision, kind) = (entry.revision, rejection.kind);
         self.update(|state| state.rejected = Some((revision, rejection.clone())));
         // One event for as long as it is unavailable; that it turned out invalid is another one.
@@ -361,7 +368,7 @@ impl<T: Send + Sync + 'static> Engine<T> {
             self.tell(&Event::Rejected { revision, digest, rejection, serving });
         }
         if attempts == 0 && from == Origin::Server && serving.is_none() {
-            self.look_back(&entry).await;
+            Box::pin(self.look_back(&entry)).await;
         }
         if kind == RejectionKind::Unavailable {
             let due = Instant::now() + backoff(attempts);
@@ -383,7 +390,8 @@ impl<T: Send + Sync + 'static> Engine<T> {
     async fn step_back(&mut self, inbox: &mut Inbox, feed: &mut Option<Feed>) {
         let Some(entry) = self.older.pop_front() else { return };
         let digest = entry.digest();
-        if let Some(Ok(new)) = self.unless_newer(self.prove(&entry, digest, None, feed), inbox).await {
+        let proof = Box::pin(self.prove(&entry, digest, None, feed));
+        if let Some(Ok(new)) = self.unless_newer(proof, inbox).await {
             self.older.clear();
             self.stepped_back = true;
             // One that is trusted and cannot be used is the last trusted one all the same.
@@ -401,14 +409,13 @@ impl<T: Send + Sync + 'static> Engine<T> {
     /// Tells who asks what this process runs.
     fn announce(&self) {
         if let Some(announcer) = &self.announcer {
-            announcer.tell(report(&self.shared.state.borrow(), self.removed, self.stepped_back));
+            announcer.tell(report(&self.shared.state(), self.removed, self.stepped_back));
         }
     }
 
     /// What `proof` of a revision comes to. None where a newer one came before that was done: a probe of a dead database is
     /// not to hold up the way out.
-    async fn unless_newer<P>(&self, proof: impl Future<Output = P>, inbox: &mut Inbox) -> Option<P> {
-        let mut proof = std::pin::pin!(proof);
+    async fn unless_newer<P>(&self, mut proof: impl Future<Output = P> + Unpin, inbox: &mut Inbox) -> Option<P> {
         let mut cut = None;
         loop {
             tokio::select! {
@@ -487,7 +494,7 @@ impl<T: Send + Sync + 'static> Engine<T> {
     /// was judged before, and only what is secret in it has to be known.
     async fn schema(&self, feed: &mut Option<Feed>) -> Result<Option<Judge>, Rejection> {
         let Some(key) = self.schema.clone() else { return Ok(None) };
-        if self.shared.state.borrow().newest.is_none() {
+        if self.shared.state().newest.is_none() {
             let kept = self.builder.state.as_ref().and_then(|state| state.read(&key).ok().flatten());
             return Ok(kept.map(|kept| (self.compiled(&key, &kept.entry), None)));
         }
@@ -495,7 +502,7 @@ impl<T: Send + Sync + 'static> Engine<T> {
         let told = feed.as_mut().and_then(Feed::current);
         let entry = match told {
             Some(entry) => entry,
-            None => self.read_schema(&key).await?,
+            None => Box::pin(self.read_schema(&key)).await?.map(Box::new),
         };
         let Some(entry) = entry.filter(|entry| entry.operation == Operation::Put) else { return Ok(None) };
         if let Some((of, judge)) = feed.as_ref().and_then(|feed| feed.judge.as_ref())
@@ -580,7 +587,7 @@ impl<T: Send + Sync + 'static> Engine<T> {
 
     /// Writes the state again when only the bucket's identity became known.
     fn keep(&self) {
-        let serving = self.shared.state.borrow().clone();
+        let serving = self.shared.state().clone();
         if let Some(state) = &self.builder.state
             && !serving.from_state
             && let Err(error) = state.confirm(&self.builder.key, self.identity.as_deref(), serving.revision)
@@ -590,7 +597,7 @@ impl<T: Send + Sync + 'static> Engine<T> {
     }
 
     fn update(&self, change: impl FnOnce(&mut State)) {
-        self.shared.state.send_modify(change);
+        change(&mut self.shared.state());
     }
 
     fn tell(&self, event: &Event) {

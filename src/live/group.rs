@@ -281,7 +281,7 @@ impl<T: Send + Sync + 'static> Engine<T> {
 
     async fn change(&mut self, change: Change) {
         match change {
-            Change::Entry(entry) => self.collect(entry).await,
+            Change::Entry(entry) => self.collect(*entry).await,
             Change::Connected => {
                 (self.look, self.paced) = (Some(Instant::now()), false);
                 self.update_all(|state| state.connected = true);

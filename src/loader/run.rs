@@ -322,7 +322,7 @@ impl Loader {
     }
 
     /// Takes note of what was stored in the bucket, and says where it is not what the directory holds.
-    async fn foreign(&mut self, entry: Entry) {
+    async fn foreign(&mut self, entry: Box<Entry>) {
         let key = entry.key.clone();
         let known = self.published.get(&key);
         if known.is_some_and(|known| known.head >= entry.revision) {
@@ -377,7 +377,6 @@ impl Loader {
 }
 
 /// What the loop was woken by.
-#[expect(clippy::large_enum_variant, reason = "there is one at a time, on the stack")]
 enum Happened {
     Directory(Batch),
     Checked(Checked),

@@ -103,7 +103,7 @@ async fn next(watch: &mut Watch) -> Option<Entry> {
     timeout(DEADLINE, async {
         loop {
             match watch.next().await.expect("a watch never ends") {
-                Seen::Entry { entry, .. } => return Some(entry),
+                Seen::Entry { entry, .. } => return Some(*entry),
                 Seen::Absent => return None,
                 _ => {}
             }
