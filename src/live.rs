@@ -29,6 +29,7 @@
 //! }
 //! # }
 //! ```
+#![warn(clippy::large_futures)]
 
 mod engine;
 pub mod group;

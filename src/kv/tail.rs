@@ -1,5 +1,6 @@
 //! What is stored from now on, as the server tells it: republished messages, or an ordered consumer where a bucket does
 //! not republish.
+#![warn(clippy::large_futures)]
 
 use std::time::Duration;
 

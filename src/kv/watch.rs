@@ -4,6 +4,7 @@
 //! right: the tail is opened before the first read, the read is repeated shortly after (in a cluster, interest reaches
 //! the leader's server after the read was answered), after every reconnect and gap, and at a slow jittered pace; and
 //! nothing that does not supersede what was seen goes further.
+#![warn(clippy::large_futures)]
 
 use std::collections::VecDeque;
 use std::fmt;

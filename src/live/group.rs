@@ -272,9 +272,9 @@ impl<T: Send + Sync + 'static> Engine<T> {
                     Some(change) => self.change(change).await,
                     None => return,
                 },
-                () = sleep_until(hold), if !self.held.is_empty() => self.complete().await,
-                () = sleep_until(look.unwrap_or(now)), if look.is_some() => self.read_all().await,
-                () = sleep_until(retry.unwrap_or(now)), if retry.is_some() => self.retry().await,
+                () = sleep_until(hold), if !self.held.is_empty() => Box::pin(self.complete()).await,
+                () = sleep_until(look.unwrap_or(now)), if look.is_some() => Box::pin(self.read_all()).await,
+                () = sleep_until(retry.unwrap_or(now)), if retry.is_some() => Box::pin(self.retry()).await,
             }
         }
     }
@@ -317,7 +317,7 @@ impl<T: Send + Sync + 'static> Engine<T> {
             self.look_in(Duration::ZERO);
         }
         if self.held.first().is_some_and(|first| first.set_id() != entry.set_id()) {
-            self.complete().await;
+            Box::pin(self.complete()).await;
         }
         match entry.provenance.set.as_ref().filter(|_| entry.set_id().is_some()).map(|set| set.members) {
             Some(members) => {
@@ -506,8 +506,8 @@ impl<T: Send + Sync + 'static> Engine<T> {
         let Some(trust) = &self.builder.trust else { return Ok(()) };
         for entry in unit.iter().filter(|entry| entry.operation == Operation::Put) {
             let known = self.notes.get(&entry.key).and_then(|note| note.applied);
-            let vetted = trusted::vet(&self.builder.bucket, trust, entry, entry.digest(), live, known).await;
-            vetted.map_err(|rejection| (Some(entry.key.clone()), rejection))?;
+            let vetted = trusted::vet(&self.builder.bucket, trust, entry, entry.digest(), live, known);
+            Box::pin(vetted).await.map_err(|rejection| (Some(entry.key.clone()), rejection))?;
         }
         Ok(())
     }
@@ -600,7 +600,7 @@ impl<T: Send + Sync + 'static> Engine<T> {
                 self.tell(Some(&entry.key), &Event::Rejected { revision, digest, rejection, serving });
             }
             if attempts == 0 && serving.is_none() {
-                self.step_back(entry).await;
+                Box::pin(self.step_back(entry)).await;
             }
         }
         if rejection.kind == RejectionKind::Unavailable {
