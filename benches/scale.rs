@@ -674,7 +674,7 @@ fn one_server(ways: &[Way], subscribers: usize, rounds: usize) -> Value {
             let beyond = |figures: &Figures| figures[figure] - bare[figure];
             println!(
                 "{what:34}{:>10.2}   (bar: at least 2.5, at 5,000; {:.1} KB and {:.1} KB beyond a bare subscriber)",
-                beyond(watch) / beyond(live),
+                beyond(watch) / beyond(live).max(0.0),
                 beyond(watch),
                 beyond(live)
             );
