@@ -43,7 +43,7 @@ json\t''"
 complete -c confhot -n "__fish_confhot_needs_command" -l color -d 'Colours; `auto` means on a terminal and without NO_COLOR' -r -f -a "auto\t''
 always\t''
 never\t''"
-complete -c confhot -n "__fish_confhot_needs_command" -l log-format -d 'How the log on stderr is written' -r -f -a "text\t''
+complete -c confhot -n "__fish_confhot_needs_command" -l log-format -d 'How the log on stderr is written, messages and errors included' -r -f -a "text\t''
 json\t''"
 complete -c confhot -n "__fish_confhot_needs_command" -l tls-first -d 'Speak TLS before the server greets, as a server with `handshake_first` wants it'
 complete -c confhot -n "__fish_confhot_needs_command" -s q -l quiet -d 'Say errors only'
@@ -94,7 +94,7 @@ json\t''"
 complete -c confhot -n "__fish_confhot_using_subcommand dev" -l color -d 'Colours; `auto` means on a terminal and without NO_COLOR' -r -f -a "auto\t''
 always\t''
 never\t''"
-complete -c confhot -n "__fish_confhot_using_subcommand dev" -l log-format -d 'How the log on stderr is written' -r -f -a "text\t''
+complete -c confhot -n "__fish_confhot_using_subcommand dev" -l log-format -d 'How the log on stderr is written, messages and errors included' -r -f -a "text\t''
 json\t''"
 complete -c confhot -n "__fish_confhot_using_subcommand dev" -l follow-outside -d 'Read what symlinks lead to outside of DIR too'
 complete -c confhot -n "__fish_confhot_using_subcommand dev" -l tls-first -d 'Speak TLS before the server greets, as a server with `handshake_first` wants it'
@@ -129,7 +129,7 @@ json\t''"
 complete -c confhot -n "__fish_confhot_using_subcommand loader" -l color -d 'Colours; `auto` means on a terminal and without NO_COLOR' -r -f -a "auto\t''
 always\t''
 never\t''"
-complete -c confhot -n "__fish_confhot_using_subcommand loader" -l log-format -d 'How the log on stderr is written' -r -f -a "text\t''
+complete -c confhot -n "__fish_confhot_using_subcommand loader" -l log-format -d 'How the log on stderr is written, messages and errors included' -r -f -a "text\t''
 json\t''"
 complete -c confhot -n "__fish_confhot_using_subcommand loader" -l once -d 'Publish what differs, and exit'
 complete -c confhot -n "__fish_confhot_using_subcommand loader" -l dry-run -d 'Write nothing, say what would be written; implies --once'
@@ -169,7 +169,7 @@ json\t''"
 complete -c confhot -n "__fish_confhot_using_subcommand serve" -l color -d 'Colours; `auto` means on a terminal and without NO_COLOR' -r -f -a "auto\t''
 always\t''
 never\t''"
-complete -c confhot -n "__fish_confhot_using_subcommand serve" -l log-format -d 'How the log on stderr is written' -r -f -a "text\t''
+complete -c confhot -n "__fish_confhot_using_subcommand serve" -l log-format -d 'How the log on stderr is written, messages and errors included' -r -f -a "text\t''
 json\t''"
 complete -c confhot -n "__fish_confhot_using_subcommand serve" -l without-database -d 'Connect to no database: [database] is checked and shown only'
 complete -c confhot -n "__fish_confhot_using_subcommand serve" -l tls-first -d 'Speak TLS before the server greets, as a server with `handshake_first` wants it'
@@ -198,7 +198,7 @@ json\t''"
 complete -c confhot -n "__fish_confhot_using_subcommand get" -l color -d 'Colours; `auto` means on a terminal and without NO_COLOR' -r -f -a "auto\t''
 always\t''
 never\t''"
-complete -c confhot -n "__fish_confhot_using_subcommand get" -l log-format -d 'How the log on stderr is written' -r -f -a "text\t''
+complete -c confhot -n "__fish_confhot_using_subcommand get" -l log-format -d 'How the log on stderr is written, messages and errors included' -r -f -a "text\t''
 json\t''"
 complete -c confhot -n "__fish_confhot_using_subcommand get" -l reveal -d 'On a terminal, show secrets too: passwords of URLs, and what the schema marks'
 complete -c confhot -n "__fish_confhot_using_subcommand get" -l tls-first -d 'Speak TLS before the server greets, as a server with `handshake_first` wants it'
@@ -234,7 +234,7 @@ json\t''"
 complete -c confhot -n "__fish_confhot_using_subcommand put" -l color -d 'Colours; `auto` means on a terminal and without NO_COLOR' -r -f -a "auto\t''
 always\t''
 never\t''"
-complete -c confhot -n "__fish_confhot_using_subcommand put" -l log-format -d 'How the log on stderr is written' -r -f -a "text\t''
+complete -c confhot -n "__fish_confhot_using_subcommand put" -l log-format -d 'How the log on stderr is written, messages and errors included' -r -f -a "text\t''
 json\t''"
 complete -c confhot -n "__fish_confhot_using_subcommand put" -l follow-outside -d 'With --set: read what symlinks lead to outside of these directories too'
 complete -c confhot -n "__fish_confhot_using_subcommand put" -l force -d 'Past a guard: publish a document that is empty or lost all its keys, or that grew tenfold and past 64 KiB'
@@ -264,7 +264,7 @@ json\t''"
 complete -c confhot -n "__fish_confhot_using_subcommand diff" -l color -d 'Colours; `auto` means on a terminal and without NO_COLOR' -r -f -a "auto\t''
 always\t''
 never\t''"
-complete -c confhot -n "__fish_confhot_using_subcommand diff" -l log-format -d 'How the log on stderr is written' -r -f -a "text\t''
+complete -c confhot -n "__fish_confhot_using_subcommand diff" -l log-format -d 'How the log on stderr is written, messages and errors included' -r -f -a "text\t''
 json\t''"
 complete -c confhot -n "__fish_confhot_using_subcommand diff" -l structural -d 'By meaning instead of by line'
 complete -c confhot -n "__fish_confhot_using_subcommand diff" -l tls-first -d 'Speak TLS before the server greets, as a server with `handshake_first` wants it'
@@ -291,7 +291,7 @@ json\t''"
 complete -c confhot -n "__fish_confhot_using_subcommand export" -l color -d 'Colours; `auto` means on a terminal and without NO_COLOR' -r -f -a "auto\t''
 always\t''
 never\t''"
-complete -c confhot -n "__fish_confhot_using_subcommand export" -l log-format -d 'How the log on stderr is written' -r -f -a "text\t''
+complete -c confhot -n "__fish_confhot_using_subcommand export" -l log-format -d 'How the log on stderr is written, messages and errors included' -r -f -a "text\t''
 json\t''"
 complete -c confhot -n "__fish_confhot_using_subcommand export" -l force -d 'Write to a directory that is not empty: replaces files of the same name, and leaves the others'
 complete -c confhot -n "__fish_confhot_using_subcommand export" -l tls-first -d 'Speak TLS before the server greets, as a server with `handshake_first` wants it'
@@ -319,7 +319,7 @@ json\t''"
 complete -c confhot -n "__fish_confhot_using_subcommand history" -l color -d 'Colours; `auto` means on a terminal and without NO_COLOR' -r -f -a "auto\t''
 always\t''
 never\t''"
-complete -c confhot -n "__fish_confhot_using_subcommand history" -l log-format -d 'How the log on stderr is written' -r -f -a "text\t''
+complete -c confhot -n "__fish_confhot_using_subcommand history" -l log-format -d 'How the log on stderr is written, messages and errors included' -r -f -a "text\t''
 json\t''"
 complete -c confhot -n "__fish_confhot_using_subcommand history" -l journal -d 'With all that `confhot journal enable` keeps beyond what the bucket does'
 complete -c confhot -n "__fish_confhot_using_subcommand history" -l tls-first -d 'Speak TLS before the server greets, as a server with `handshake_first` wants it'
@@ -347,7 +347,7 @@ json\t''"
 complete -c confhot -n "__fish_confhot_using_subcommand journal" -l color -d 'Colours; `auto` means on a terminal and without NO_COLOR' -r -f -a "auto\t''
 always\t''
 never\t''"
-complete -c confhot -n "__fish_confhot_using_subcommand journal" -l log-format -d 'How the log on stderr is written' -r -f -a "text\t''
+complete -c confhot -n "__fish_confhot_using_subcommand journal" -l log-format -d 'How the log on stderr is written, messages and errors included' -r -f -a "text\t''
 json\t''"
 complete -c confhot -n "__fish_confhot_using_subcommand journal" -s y -l yes -d 'With disable: do not ask'
 complete -c confhot -n "__fish_confhot_using_subcommand journal" -l tls-first -d 'Speak TLS before the server greets, as a server with `handshake_first` wants it'
@@ -373,7 +373,7 @@ json\t''"
 complete -c confhot -n "__fish_confhot_using_subcommand keys" -l color -d 'Colours; `auto` means on a terminal and without NO_COLOR' -r -f -a "auto\t''
 always\t''
 never\t''"
-complete -c confhot -n "__fish_confhot_using_subcommand keys" -l log-format -d 'How the log on stderr is written' -r -f -a "text\t''
+complete -c confhot -n "__fish_confhot_using_subcommand keys" -l log-format -d 'How the log on stderr is written, messages and errors included' -r -f -a "text\t''
 json\t''"
 complete -c confhot -n "__fish_confhot_using_subcommand keys" -l tls-first -d 'Speak TLS before the server greets, as a server with `handshake_first` wants it'
 complete -c confhot -n "__fish_confhot_using_subcommand keys" -s q -l quiet -d 'Say errors only'
@@ -398,7 +398,7 @@ json\t''"
 complete -c confhot -n "__fish_confhot_using_subcommand delete" -l color -d 'Colours; `auto` means on a terminal and without NO_COLOR' -r -f -a "auto\t''
 always\t''
 never\t''"
-complete -c confhot -n "__fish_confhot_using_subcommand delete" -l log-format -d 'How the log on stderr is written' -r -f -a "text\t''
+complete -c confhot -n "__fish_confhot_using_subcommand delete" -l log-format -d 'How the log on stderr is written, messages and errors included' -r -f -a "text\t''
 json\t''"
 complete -c confhot -n "__fish_confhot_using_subcommand delete" -s y -l yes -d 'Do not ask'
 complete -c confhot -n "__fish_confhot_using_subcommand delete" -l tls-first -d 'Speak TLS before the server greets, as a server with `handshake_first` wants it'
@@ -429,7 +429,7 @@ json\t''"
 complete -c confhot -n "__fish_confhot_using_subcommand rollback" -l color -d 'Colours; `auto` means on a terminal and without NO_COLOR' -r -f -a "auto\t''
 always\t''
 never\t''"
-complete -c confhot -n "__fish_confhot_using_subcommand rollback" -l log-format -d 'How the log on stderr is written' -r -f -a "text\t''
+complete -c confhot -n "__fish_confhot_using_subcommand rollback" -l log-format -d 'How the log on stderr is written, messages and errors included' -r -f -a "text\t''
 json\t''"
 complete -c confhot -n "__fish_confhot_using_subcommand rollback" -l set -d 'Take back all that was published as one with the key\'s head, as one'
 complete -c confhot -n "__fish_confhot_using_subcommand rollback" -s y -l yes -d 'Do not ask'
@@ -457,7 +457,7 @@ json\t''"
 complete -c confhot -n "__fish_confhot_using_subcommand watch" -l color -d 'Colours; `auto` means on a terminal and without NO_COLOR' -r -f -a "auto\t''
 always\t''
 never\t''"
-complete -c confhot -n "__fish_confhot_using_subcommand watch" -l log-format -d 'How the log on stderr is written' -r -f -a "text\t''
+complete -c confhot -n "__fish_confhot_using_subcommand watch" -l log-format -d 'How the log on stderr is written, messages and errors included' -r -f -a "text\t''
 json\t''"
 complete -c confhot -n "__fish_confhot_using_subcommand watch" -l tls-first -d 'Speak TLS before the server greets, as a server with `handshake_first` wants it'
 complete -c confhot -n "__fish_confhot_using_subcommand watch" -s q -l quiet -d 'Say errors only'
@@ -483,7 +483,7 @@ json\t''"
 complete -c confhot -n "__fish_confhot_using_subcommand status" -l color -d 'Colours; `auto` means on a terminal and without NO_COLOR' -r -f -a "auto\t''
 always\t''
 never\t''"
-complete -c confhot -n "__fish_confhot_using_subcommand status" -l log-format -d 'How the log on stderr is written' -r -f -a "text\t''
+complete -c confhot -n "__fish_confhot_using_subcommand status" -l log-format -d 'How the log on stderr is written, messages and errors included' -r -f -a "text\t''
 json\t''"
 complete -c confhot -n "__fish_confhot_using_subcommand status" -l watch -d 'Show it again whenever it changes'
 complete -c confhot -n "__fish_confhot_using_subcommand status" -l tls-first -d 'Speak TLS before the server greets, as a server with `handshake_first` wants it'
@@ -511,7 +511,7 @@ json\t''"
 complete -c confhot -n "__fish_confhot_using_subcommand validate" -l color -d 'Colours; `auto` means on a terminal and without NO_COLOR' -r -f -a "auto\t''
 always\t''
 never\t''"
-complete -c confhot -n "__fish_confhot_using_subcommand validate" -l log-format -d 'How the log on stderr is written' -r -f -a "text\t''
+complete -c confhot -n "__fish_confhot_using_subcommand validate" -l log-format -d 'How the log on stderr is written, messages and errors included' -r -f -a "text\t''
 json\t''"
 complete -c confhot -n "__fish_confhot_using_subcommand validate" -l follow-outside -d 'Read what symlinks lead to outside of a directory too, as the loader does with this flag'
 complete -c confhot -n "__fish_confhot_using_subcommand validate" -l tls-first -d 'Speak TLS before the server greets, as a server with `handshake_first` wants it'
@@ -537,7 +537,7 @@ json\t''"
 complete -c confhot -n "__fish_confhot_using_subcommand secret; and not __fish_seen_subcommand_from encrypt decrypt rotate keygen" -l color -d 'Colours; `auto` means on a terminal and without NO_COLOR' -r -f -a "auto\t''
 always\t''
 never\t''"
-complete -c confhot -n "__fish_confhot_using_subcommand secret; and not __fish_seen_subcommand_from encrypt decrypt rotate keygen" -l log-format -d 'How the log on stderr is written' -r -f -a "text\t''
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and not __fish_seen_subcommand_from encrypt decrypt rotate keygen" -l log-format -d 'How the log on stderr is written, messages and errors included' -r -f -a "text\t''
 json\t''"
 complete -c confhot -n "__fish_confhot_using_subcommand secret; and not __fish_seen_subcommand_from encrypt decrypt rotate keygen" -l tls-first -d 'Speak TLS before the server greets, as a server with `handshake_first` wants it'
 complete -c confhot -n "__fish_confhot_using_subcommand secret; and not __fish_seen_subcommand_from encrypt decrypt rotate keygen" -s q -l quiet -d 'Say errors only'
@@ -568,7 +568,7 @@ json\t''"
 complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from encrypt" -l color -d 'Colours; `auto` means on a terminal and without NO_COLOR' -r -f -a "auto\t''
 always\t''
 never\t''"
-complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from encrypt" -l log-format -d 'How the log on stderr is written' -r -f -a "text\t''
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from encrypt" -l log-format -d 'How the log on stderr is written, messages and errors included' -r -f -a "text\t''
 json\t''"
 complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from encrypt" -l tls-first -d 'Speak TLS before the server greets, as a server with `handshake_first` wants it'
 complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from encrypt" -s q -l quiet -d 'Say errors only'
@@ -594,7 +594,7 @@ json\t''"
 complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from decrypt" -l color -d 'Colours; `auto` means on a terminal and without NO_COLOR' -r -f -a "auto\t''
 always\t''
 never\t''"
-complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from decrypt" -l log-format -d 'How the log on stderr is written' -r -f -a "text\t''
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from decrypt" -l log-format -d 'How the log on stderr is written, messages and errors included' -r -f -a "text\t''
 json\t''"
 complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from decrypt" -l tls-first -d 'Speak TLS before the server greets, as a server with `handshake_first` wants it'
 complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from decrypt" -s q -l quiet -d 'Say errors only'
@@ -622,7 +622,7 @@ json\t''"
 complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from rotate" -l color -d 'Colours; `auto` means on a terminal and without NO_COLOR' -r -f -a "auto\t''
 always\t''
 never\t''"
-complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from rotate" -l log-format -d 'How the log on stderr is written' -r -f -a "text\t''
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from rotate" -l log-format -d 'How the log on stderr is written, messages and errors included' -r -f -a "text\t''
 json\t''"
 complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from rotate" -l tls-first -d 'Speak TLS before the server greets, as a server with `handshake_first` wants it'
 complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from rotate" -s q -l quiet -d 'Say errors only'
@@ -647,7 +647,7 @@ json\t''"
 complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from keygen" -l color -d 'Colours; `auto` means on a terminal and without NO_COLOR' -r -f -a "auto\t''
 always\t''
 never\t''"
-complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from keygen" -l log-format -d 'How the log on stderr is written' -r -f -a "text\t''
+complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from keygen" -l log-format -d 'How the log on stderr is written, messages and errors included' -r -f -a "text\t''
 json\t''"
 complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from keygen" -l tls-first -d 'Speak TLS before the server greets, as a server with `handshake_first` wants it'
 complete -c confhot -n "__fish_confhot_using_subcommand secret; and __fish_seen_subcommand_from keygen" -s q -l quiet -d 'Say errors only'
@@ -675,7 +675,7 @@ json\t''"
 complete -c confhot -n "__fish_confhot_using_subcommand demo-edit" -l color -d 'Colours; `auto` means on a terminal and without NO_COLOR' -r -f -a "auto\t''
 always\t''
 never\t''"
-complete -c confhot -n "__fish_confhot_using_subcommand demo-edit" -l log-format -d 'How the log on stderr is written' -r -f -a "text\t''
+complete -c confhot -n "__fish_confhot_using_subcommand demo-edit" -l log-format -d 'How the log on stderr is written, messages and errors included' -r -f -a "text\t''
 json\t''"
 complete -c confhot -n "__fish_confhot_using_subcommand demo-edit" -l faults -d 'Make mistakes as well'
 complete -c confhot -n "__fish_confhot_using_subcommand demo-edit" -l tls-first -d 'Speak TLS before the server greets, as a server with `handshake_first` wants it'
@@ -710,7 +710,7 @@ json\t''"
 complete -c confhot -n "__fish_confhot_using_subcommand acl" -l color -d 'Colours; `auto` means on a terminal and without NO_COLOR' -r -f -a "auto\t''
 always\t''
 never\t''"
-complete -c confhot -n "__fish_confhot_using_subcommand acl" -l log-format -d 'How the log on stderr is written' -r -f -a "text\t''
+complete -c confhot -n "__fish_confhot_using_subcommand acl" -l log-format -d 'How the log on stderr is written, messages and errors included' -r -f -a "text\t''
 json\t''"
 complete -c confhot -n "__fish_confhot_using_subcommand acl" -l tls-first -d 'Speak TLS before the server greets, as a server with `handshake_first` wants it'
 complete -c confhot -n "__fish_confhot_using_subcommand acl" -s q -l quiet -d 'Say errors only'
@@ -742,7 +742,7 @@ json\t''"
 complete -c confhot -n "__fish_confhot_using_subcommand doctor" -l color -d 'Colours; `auto` means on a terminal and without NO_COLOR' -r -f -a "auto\t''
 always\t''
 never\t''"
-complete -c confhot -n "__fish_confhot_using_subcommand doctor" -l log-format -d 'How the log on stderr is written' -r -f -a "text\t''
+complete -c confhot -n "__fish_confhot_using_subcommand doctor" -l log-format -d 'How the log on stderr is written, messages and errors included' -r -f -a "text\t''
 json\t''"
 complete -c confhot -n "__fish_confhot_using_subcommand doctor" -l tls-first -d 'Speak TLS before the server greets, as a server with `handshake_first` wants it'
 complete -c confhot -n "__fish_confhot_using_subcommand doctor" -s q -l quiet -d 'Say errors only'
@@ -767,7 +767,7 @@ json\t''"
 complete -c confhot -n "__fish_confhot_using_subcommand completions" -l color -d 'Colours; `auto` means on a terminal and without NO_COLOR' -r -f -a "auto\t''
 always\t''
 never\t''"
-complete -c confhot -n "__fish_confhot_using_subcommand completions" -l log-format -d 'How the log on stderr is written' -r -f -a "text\t''
+complete -c confhot -n "__fish_confhot_using_subcommand completions" -l log-format -d 'How the log on stderr is written, messages and errors included' -r -f -a "text\t''
 json\t''"
 complete -c confhot -n "__fish_confhot_using_subcommand completions" -l tls-first -d 'Speak TLS before the server greets, as a server with `handshake_first` wants it'
 complete -c confhot -n "__fish_confhot_using_subcommand completions" -s q -l quiet -d 'Say errors only'
@@ -793,7 +793,7 @@ json\t''"
 complete -c confhot -n "__fish_confhot_using_subcommand man" -l color -d 'Colours; `auto` means on a terminal and without NO_COLOR' -r -f -a "auto\t''
 always\t''
 never\t''"
-complete -c confhot -n "__fish_confhot_using_subcommand man" -l log-format -d 'How the log on stderr is written' -r -f -a "text\t''
+complete -c confhot -n "__fish_confhot_using_subcommand man" -l log-format -d 'How the log on stderr is written, messages and errors included' -r -f -a "text\t''
 json\t''"
 complete -c confhot -n "__fish_confhot_using_subcommand man" -l tls-first -d 'Speak TLS before the server greets, as a server with `handshake_first` wants it'
 complete -c confhot -n "__fish_confhot_using_subcommand man" -s q -l quiet -d 'Say errors only'

@@ -157,7 +157,7 @@ pub(crate) struct Global {
     /// Say more; twice for all that the libraries log
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
-    /// How the log on stderr is written
+    /// How the log on stderr is written, messages and errors included
     #[arg(long, global = true, value_enum, default_value_t)]
     pub(crate) log_format: OutputFormat,
 }

@@ -39,8 +39,8 @@ fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
-    let out = Output::new(&global);
     let log = Log::to_stderr(&global);
+    let out = Output::new(&global, &log);
     let session = Session { global, environment: Environment::read(), out, log, shutdown: CancellationToken::new() };
     let outcome = run(&session, verb).and_then(|outcome| session.out.flush().map(|()| outcome));
     ExitCode::from(match outcome {

@@ -9,6 +9,7 @@ mod plain;
 use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io::{self, BufWriter, ErrorKind, IsTerminal, Stdout, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -48,6 +49,8 @@ struct Inner {
     terminal: bool,
     coloured: bool,
     coloured_messages: bool,
+    /// Whether messages are events of the log, which is written as objects at the moment.
+    logged: Arc<AtomicBool>,
 }
 
 #[derive(Debug)]
@@ -71,7 +74,8 @@ impl Answers {
 }
 
 impl Output {
-    pub(crate) fn new(global: &Global) -> Output {
+    /// With a log that is already there.
+    pub(crate) fn new(global: &Global, log: &Log) -> Output {
         Output(Arc::new(Inner {
             stdout: Mutex::new(Answers { pipe: BufWriter::new(io::stdout()), closed: false }),
             json: global.format == OutputFormat::Json,
@@ -79,6 +83,7 @@ impl Output {
             terminal: io::stdout().is_terminal(),
             coloured: coloured(global.color, &io::stdout()),
             coloured_messages: coloured(global.color, &io::stderr()),
+            logged: log.json(),
         }))
     }
 
@@ -200,23 +205,29 @@ impl Output {
 
     /// A word to the person on stderr, unless they want errors only. Not part of the answer.
     pub(crate) fn note(&self, text: &str) {
-        if !self.0.quiet {
-            say(&plain(text));
-        }
+        self.message(&plain(text));
     }
 
     /// As [`Output::note`], for text that was made safe and painted already.
     pub(crate) fn painted_note(&self, text: &str) {
-        if !self.0.quiet {
-            say(text);
-        }
+        self.message(text);
     }
 
     /// A line of a document, or of a diff, as a word to the person.
     pub(crate) fn quoted_note(&self, style: Style, text: &str) {
-        if !self.0.quiet {
-            say(&paint(self.0.coloured_messages, style, &plain_but_tabs(text)));
+        self.message(&paint(self.0.coloured_messages, style, &plain_but_tabs(text)));
+    }
+
+    fn message(&self, text: &str) {
+        match (self.0.quiet, self.is_logged()) {
+            (true, _) => {}
+            (false, true) => tracing::info!("{}", anstream::adapter::strip_str(text)),
+            (false, false) => say(text),
         }
+    }
+
+    fn is_logged(&self) -> bool {
+        self.0.logged.load(Ordering::Relaxed)
     }
 
     /// Asks for a yes on the terminal; `None` where there is nobody to ask.
@@ -232,6 +243,10 @@ impl Output {
 
     /// An error with its causes, and what to do about it.
     pub(crate) fn error(&self, error: &anyhow::Error, hint: Option<&str>) {
+        if self.is_logged() {
+            let (text, hint) = (plain(&format!("{error:#}")).into_owned(), hint.map(plain));
+            return tracing::error!(hint = hint.as_deref(), "{text}");
+        }
         let colour = self.0.coloured_messages;
         say(&format!("{} {}", paint(colour, ERROR, "error:"), plain(&error.to_string())));
         for cause in error.chain().skip(1) {

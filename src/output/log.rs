@@ -51,6 +51,11 @@ impl Log {
         Log { levels: handle, json, start: (level, global.log_format) }
     }
 
+    /// Whether it is written as objects, one a line; changes with it.
+    pub(super) fn json(&self) -> Arc<AtomicBool> {
+        self.json.clone()
+    }
+
     /// Changes level and form from now on; what is `None` is as the flags say.
     pub(crate) fn change(&self, level: Option<LevelFilter>, format: Option<OutputFormat>) {
         let (first_level, first_format) = self.start;

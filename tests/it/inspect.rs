@@ -104,6 +104,35 @@ impl Here {
     }
 }
 
+// ---- all of them
+
+#[test]
+fn with_a_log_of_objects_every_word_on_stderr_is_one() {
+    let here = Here::with(&["n = 1"]);
+    here.file("configs/service1.toml", "n = 2\n");
+    here.file("configs/broken.toml", "n = \u{202e}\n");
+    here.file("configs/none.toml", "");
+    for (line, code, words) in [
+        ("get service2", 1, ["ERROR: there is no key service2 in the bucket", "hint: did you mean"]),
+        ("loader --dir configs --once", 1, ["INFO: 0 published, 0 unchanged, 2 refused, 1 drifted", "INFO"]),
+        ("put service1 configs/service1.toml --expect 7", 1, ["ERROR: service1 is at revision", "hint"]),
+        ("status", 0, ["INFO: no live instance is known", "INFO"]),
+    ] {
+        let output = here.command(line).args(["--log-format", "json", "--color", "always"]).output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        let said = stderr.lines().map(|line| {
+            let said: serde_json::Value = serde_json::from_str(line).unwrap_or_else(|_| panic!("{stderr}"));
+            assert!(said["timestamp"].as_str().unwrap().parse::<Timestamp>().is_ok(), "{line}");
+            let hint = said["hint"].as_str().map_or(String::new(), |hint| format!(" hint: {hint}"));
+            format!("{}: {}{hint}", said["level"].as_str().unwrap(), said["message"].as_str().unwrap())
+        });
+        let said: Vec<_> = said.collect();
+        assert_eq!(output.status.code(), Some(code), "{stderr}");
+        assert!(words.iter().all(|word| said.iter().any(|said| said.contains(word))), "{said:#?}");
+        assert!(!stderr.contains(['\u{1b}', '\u{202e}']) && !stderr.contains("u001b"), "{stderr}");
+    }
+}
+
 // ---- get
 
 #[test]

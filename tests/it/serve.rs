@@ -51,7 +51,8 @@ pub(crate) fn address(service: &Daemon) -> String {
     eventually("an address on stderr", DEADLINE, || {
         let said = service.stderr();
         let at = said.find("http://")?;
-        said[at..].split_once('\n').map(|(url, _)| url.to_owned())
+        // The log may be one of objects.
+        said[at..].split_once(['\n', '"']).map(|(url, _)| url.to_owned())
     })
 }
 
