@@ -161,6 +161,13 @@ pub struct Description {
     pub differences: Vec<String>,
 }
 
+impl Description {
+    /// When it was made, by the server's clock.
+    fn made(&self) -> Option<jiff::Timestamp> {
+        self.identity.rsplit('@').next()?.parse().ok()
+    }
+}
+
 /// What every answer may be instead of what was asked for.
 #[derive(Deserialize)]
 struct Answer {

@@ -143,7 +143,10 @@ impl Wait {
         let until = Instant::now() + patience;
         // First, so that nobody is missed between.
         let statuses = bucket.follow_statuses(key).await?;
-        let complete_in = bucket.complete_in().await?;
+        let complete_in = match bucket.complete_in().await {
+            Err(BucketError::Refused { .. } | BucketError::Denied(_)) => FORGOTTEN,
+            complete_in => complete_in?,
+        };
         let mut wait = Wait {
             bucket: bucket.clone(),
             roll: Roll::new(bucket, key, AGAIN),

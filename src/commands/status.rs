@@ -6,7 +6,7 @@ use std::time::Duration;
 use anstyle::Style;
 use confhot::document::Digest;
 use confhot::kv::{
-    Bucket, BucketError, Called, Entry, Heard, Key, Operation, Pattern, Revision, Roll, Standing, Status, settling,
+    Bucket, BucketError, Called, Description, Entry, Heard, Key, Operation, Pattern, Revision, Roll, Standing, Status,
 };
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
@@ -18,7 +18,8 @@ use crate::output::{Output, REMOVED, STRONG};
 /// Which instance runs which revision, and which was rejected and why
 ///
 /// Lists every live instance of every service, the newest problem first. An instance that died is gone within 15
-/// seconds, one that was stopped at once.
+/// seconds, one that was stopped at once. Right after a restart of the server it waits until all are back, six seconds at
+/// most.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -160,19 +161,26 @@ pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome
     let bucket = session.bucket().await?;
     let key = args.key.as_ref();
     // Whoever mistypes the bucket's name wants to hear of it. Who may see the records only is served by them.
-    let heads = match bucket.describe().await {
-        Ok(_) => true,
-        Err(BucketError::Denied(_)) => false,
+    let described = match bucket.describe().await {
+        Ok(described) => Some(described),
+        Err(BucketError::Denied(_)) => None,
         Err(error) => return Err(error.into()),
     };
+    let of = described.as_ref();
     let out = &session.out;
     let roll = Roll::new(&bucket, key, AGAIN);
-    let Read { mut lines, now, settle, fleeting, more } = read(&bucket, &roll, key, heads).await?;
+    let mut found = read(&bucket, &roll, key, of).await?;
+    if !args.watch && !found.back_in.is_zero() {
+        out.note("the server was restarted a moment ago: waiting for instances that are on their way back");
+        tokio::time::sleep(found.back_in).await;
+        found = read(&bucket, &roll, key, of).await?;
+    }
+    let Read { mut lines, now, back_in, fleeting, more } = found;
     let untrusted = match &trust {
         Some(trust) => told_distrust(out, &mut lines, &signing::distrusted(&bucket, trust, key).await?),
         None => false,
     };
-    if settle.is_some() {
+    if !back_in.is_zero() {
         out.note("the server was restarted a moment ago: instances may still be on their way back");
     }
     if fleeting {
@@ -194,7 +202,7 @@ pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome
         show(out, &lines, now)?;
         return Ok(if untrusted { Outcome::No } else { outcome(&lines) });
     }
-    follow(session, &bucket, (&roll, key, heads), (lines, now)).await
+    follow(session, &bucket, (&roll, key, of), (lines, now)).await
 }
 
 /// What was read.
@@ -204,17 +212,20 @@ struct Read {
     /// The time by the server's clock.
     now: Timestamp,
     /// How long some may be missing yet.
-    settle: Option<Duration>,
+    back_in: Duration,
     /// Whether some may be missing at any time.
     fleeting: bool,
     /// How many records were not looked at.
     more: usize,
 }
 
-/// Without `may_read`, the newest revision that an instance knows counts as the head.
-async fn read(bucket: &Bucket, roll: &Roll, key: Option<&Key>, may_read: bool) -> Result<Read, BucketError> {
+/// Where nobody lets us know what the bucket is, the newest revision that an instance knows counts as the head.
+async fn read(bucket: &Bucket, roll: &Roll, key: Option<&Key>, of: Option<&Description>) -> Result<Read, BucketError> {
+    let may_read = of.is_some();
     let mut heads = if may_read { heads_of(bucket, key).await? } else { HashMap::new() };
-    let Called { statuses, now, fleeting, more, .. } = roll.call().await?;
+    let called = roll.call().await?;
+    let back_in = bucket.back_in(of, &called).await;
+    let Called { statuses, now, fleeting, more, .. } = called;
     let past = |status: &Status| heads.get(&status.key).is_some_and(|head| status.report.newest > Some(head.revision));
     if may_read && statuses.iter().any(past) {
         // Stored since, or lost.
@@ -225,7 +236,6 @@ async fn read(bucket: &Bucket, roll: &Roll, key: Option<&Key>, may_read: bool) -
         let head = heads.entry(status.key.clone()).or_insert(Head { revision, what: What::Told });
         head.revision = head.revision.max(revision);
     }
-    let settle = settling(&statuses, now);
     let mut lines: Vec<_> = statuses
         .into_iter()
         .map(|status| {
@@ -237,7 +247,7 @@ async fn read(bucket: &Bucket, roll: &Roll, key: Option<&Key>, may_read: bool) -
         let place = |line: &Line| (!line.is_problem(), line.is_problem().then_some(std::cmp::Reverse(line.since)));
         (place(a), &a.key, &a.instance).cmp(&(place(b), &b.key, &b.instance))
     });
-    Ok(Read { lines, now, settle, fleeting, more })
+    Ok(Read { lines, now, back_in, fleeting, more })
 }
 
 async fn heads_of(bucket: &Bucket, key: Option<&Key>) -> Result<HashMap<Key, Head>, BucketError> {
@@ -321,7 +331,7 @@ fn short(duration: SignedDuration) -> String {
 async fn follow(
     session: &Session,
     bucket: &Bucket,
-    (roll, key, heads): (&Roll, Option<&Key>, bool),
+    (roll, key, of): (&Roll, Option<&Key>, Option<&Description>),
     (mut lines, mut now): (Vec<Line>, Timestamp),
 ) -> anyhow::Result<Outcome> {
     const PACE: Duration = Duration::from_secs(1);
@@ -355,7 +365,7 @@ async fn follow(
             () = news => tokio::time::sleep(Duration::from_millis(50)).await,
             () = tokio::time::sleep(PACE) => {}
         }
-        let read = match read(bucket, roll, key, heads).await {
+        let read = match read(bucket, roll, key, of).await {
             Ok(read) => {
                 (trouble, now) = (false, read.now);
                 read.lines

@@ -1,6 +1,8 @@
 //! An instance's side of [`super::status`]: it tells what it runs, listens where it is asked for, and notices a process that
 //! calls itself the same.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_nats::{HeaderMap, Message, Subscriber};
@@ -88,6 +90,7 @@ impl Announcer {
             twin: 0,
             stored: None,
             at_once: true,
+            may_make: Arc::default(),
             told: Instant::now(),
             due: Instant::now(),
         };
@@ -163,6 +166,8 @@ struct Teller {
     stored: Option<(u64, Instant)>,
     /// Whether others tell now too, as after a change.
     at_once: bool,
+    /// Whether this connection may make the place of the records, as far as is known.
+    may_make: Arc<AtomicBool>,
     /// When it told last.
     told: Instant,
     /// When to tell again.
@@ -199,6 +204,7 @@ impl Teller {
             if now.up && generation != now.generation {
                 (generation, connected, self.due) = (now.generation, Instant::now(), Instant::now());
                 (telling, waits, self.stored, self.at_once) = (None.into(), false, None, true);
+                self.may_make = Arc::new(true.into());
                 self.hello().await;
             }
             let due = self.due;
@@ -285,9 +291,21 @@ impl Teller {
         });
         let (bucket, key, records, subject) =
             (self.bucket.clone(), self.key.clone(), self.records.clone(), self.subject.clone());
+        let may_make = self.may_make.clone();
         let body = serde_json::to_vec(&record).map_err(BucketError::transport);
         Box::pin(async move {
-            let answer = records.request(subject, headers, body?.into()).await;
+            let body = Bytes::from(body?);
+            let mut answer = records.request(subject.clone(), headers.clone(), body.clone()).await;
+            // A restart of the server forgot the place as well, and it may be long until somebody publishes.
+            if matches!(answer, Err(BucketError::Missing(_))) && may_make.load(Ordering::Relaxed) {
+                match bucket.remake_status().await {
+                    Ok(()) => answer = records.request(subject, headers, body).await,
+                    Err(BucketError::Denied(_) | BucketError::Refused { .. }) => {
+                        may_make.store(false, Ordering::Relaxed)
+                    }
+                    Err(_) => {}
+                }
+            }
             if matches!(answer, Err(BucketError::TimedOut { .. })) {
                 bucket.make_sure_of_server(&key).await;
             }

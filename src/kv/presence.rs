@@ -147,6 +147,8 @@ pub struct Called {
     pub statuses: Vec<Status>,
     /// The time by the server's clock.
     pub now: Timestamp,
+    /// When the bucket of records was made; none where there is none.
+    pub made: Option<Timestamp>,
     /// How many were there not long ago and may be about to return: their records stand, and nobody listens.
     pub absent: usize,
     /// Whether the bucket of records forgets them before their instances tell again, so that some may be missing.
@@ -166,7 +168,7 @@ impl Roll {
     /// # Errors
     /// [`BucketError`].
     pub async fn call(&self) -> Result<Called, BucketError> {
-        let Records { mut statuses, now, fleeting, more } = self.bucket.records(self.key.as_ref()).await?;
+        let Records { mut statuses, now, made, fleeting, more } = self.bucket.records(self.key.as_ref()).await?;
         let age = |status: &Status| Duration::try_from(now.duration_since(status.seen)).unwrap_or_default();
         statuses.retain(|status| age(status) <= status.beat + GRACE);
         let at = Instant::now();
@@ -197,6 +199,6 @@ impl Roll {
         }
         let mut index = 0..;
         statuses.retain(|_| index.next().is_none_or(|index| !gone.contains(&index)));
-        Ok(Called { statuses, now, absent: gone.len(), fleeting, more })
+        Ok(Called { statuses, now, made, absent: gone.len(), fleeting, more })
     }
 }

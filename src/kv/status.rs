@@ -25,7 +25,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::{
-    Answer, Bucket, BucketError, Description, Entry, Key, Operation, Pattern, Revision, Roll, StreamInfo, code,
+    Answer, Bucket, BucketError, Called, Description, Entry, Key, Operation, Pattern, Revision, Roll, StreamInfo, code,
 };
 use crate::document::Digest;
 
@@ -313,6 +313,8 @@ pub(super) struct Records {
     pub(super) statuses: Vec<Status>,
     /// The time by the server's clock.
     pub(super) now: Timestamp,
+    /// When the bucket of records was made; none where there is none.
+    pub(super) made: Option<Timestamp>,
     /// Whether they are gone before their instances tell again, as in a bucket that was not made for such slow ones.
     pub(super) fleeting: bool,
     /// How many there are for which there was no [`Room`].
@@ -431,12 +433,13 @@ impl Bucket {
             bucket.info().await
         };
         match read.await {
-            Ok(StreamInfo { ts, config, .. }) => {
+            Ok(StreamInfo { ts, config, created, .. }) => {
                 let fleeting = !config.max_age.is_zero() && config.max_age < LONGEST_AGE;
-                Ok(Records { statuses, now: ts.unwrap_or_else(Timestamp::now), fleeting, more })
+                let (now, made) = (ts.unwrap_or_else(Timestamp::now), created.parse().ok());
+                Ok(Records { statuses, now, made, fleeting, more })
             }
             Err(BucketError::Missing(_)) => {
-                Ok(Records { statuses: Vec::new(), now: Timestamp::now(), fleeting: false, more: 0 })
+                Ok(Records { statuses: Vec::new(), now: Timestamp::now(), made: None, fleeting: false, more: 0 })
             }
             Err(error) => Err(error),
         }
@@ -480,7 +483,7 @@ impl Bucket {
     /// long ago. Makes the bucket of records if there is none, as after a restart of a server alone.
     ///
     /// # Errors
-    /// [`BucketError`].
+    /// [`BucketError::Denied`], [`BucketError::Refused`] for whoever may not make it, and so cannot know; [`BucketError`].
     pub async fn complete_in(&self) -> Result<Duration, BucketError> {
         let bucket = self.status_bucket();
         let mark = Key::parse(MARK).map_err(BucketError::transport)?;
@@ -513,11 +516,7 @@ impl Bucket {
             }
             Err(error) => Err(error),
         };
-        match made {
-            // Whoever may not make it cannot know either.
-            Ok(()) | Err(BucketError::Refused { .. } | BucketError::Denied(_)) => Ok(FORGOTTEN),
-            Err(error) => Err(error),
-        }
+        made.map(|()| FORGOTTEN)
     }
 
     /// Leaves the mark in a bucket of records that has none. Where the bucket is somebody else's and takes no message
@@ -534,6 +533,20 @@ impl Bucket {
             self.ask_all().await;
         }
         Ok(())
+    }
+
+    /// How long it takes until those are back whom a restart of the server cut off and who are not among the `called`; zero
+    /// where that is long ago, and for whoever cannot know. `of` is what this bucket is.
+    ///
+    /// The restart lost the records as well. Where there are none, this makes their bucket as [`Bucket::complete_in`] does.
+    pub async fn back_in(&self, of: Option<&Description>, called: &Called) -> Duration {
+        let Some(made) = called.made.filter(|_| !called.statuses.is_empty()) else {
+            return self.complete_in().await.unwrap_or_default().saturating_sub(FORGOTTEN - RETURN);
+        };
+        let span = |from, to: Timestamp| Duration::try_from(to.duration_since(from)).unwrap_or_default();
+        let with_it = of.and_then(Description::made).is_some_and(|of| span(of, made) < WITH_IT);
+        let remade = if with_it { Duration::ZERO } else { RETURN.saturating_sub(span(made, called.now)) };
+        remade.max(settling(&called.statuses, called.now).unwrap_or_default())
     }
 
     /// In which settings the bucket of records differs from one that confhot makes, one line each.
@@ -580,6 +593,11 @@ impl Bucket {
             allow_direct: true,
             ..stream::Config::default()
         }
+    }
+
+    /// Makes the bucket of records again, of as many replicas as this bucket has.
+    pub(super) async fn remake_status(&self) -> Result<(), BucketError> {
+        self.ensure_status(self.info().await?.config.num_replicas).await
     }
 
     /// Makes the bucket of records if there is none.

@@ -578,6 +578,29 @@ async fn after_a_restart_of_the_server_whoever_publishes_makes_the_records_again
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_restart_of_the_server_forgets_nobody_though_nobody_publishes() {
+    let mut server = Server::start();
+    let (bucket, k) = (fresh_on(&server).await, key("service1"));
+    let _lives = (instance(&bucket, &k, "a").await, instance(&bucket, &k, "b").await);
+    // Else it might be the bucket that is new.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    for outage in [Duration::ZERO, Duration::from_secs(3)] {
+        server.kill9();
+        tokio::time::sleep(outage).await;
+        server.restart();
+
+        let (code, lines, stderr) = run(&bucket, &["status"]);
+
+        let ids: Vec<_> = lines.iter().map(|line| &line["instance"]).collect();
+        assert_eq!((code, json!(ids)), (0, json!(["a", "b"])), "{stderr}");
+    }
+    // It waits for those who were cut off, and not where there is nobody.
+    let (nobody, began) = (fresh_on(&server).await, Instant::now());
+    assert_eq!(run(&nobody, &["status"]).1, Vec::<Value>::new());
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn in_a_domain_instances_are_known_too() {
     let server = Server::with(NEWEST, |settings| {
         let dir = settings.data_dir.display();
