@@ -2,6 +2,7 @@
 
 use clap::CommandFactory as _;
 use clap_complete::Shell;
+use serde_json::json;
 
 use super::{Outcome, Session};
 use crate::cli::Cli;
@@ -27,6 +28,11 @@ pub(crate) struct Args {
 pub(crate) fn run(session: &Session, args: &Args) -> anyhow::Result<Outcome> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "confhot", &mut script);
-    session.out.bytes(&script)?;
+    if session.out.is_json() {
+        let script = String::from_utf8_lossy(&script);
+        session.out.exact_json(&json!({ "shell": args.shell.to_string(), "script": script }))?;
+    } else {
+        session.out.bytes(&script)?;
+    }
     Ok(Outcome::Yes)
 }

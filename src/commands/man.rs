@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::CommandFactory as _;
 use clap_mangen::Man;
+use serde_json::json;
 
 use super::{Outcome, Session};
 use crate::cli::Cli;
@@ -31,11 +32,18 @@ pub(crate) fn run(session: &Session, args: &Args) -> anyhow::Result<Outcome> {
         Some(dir) => {
             let written = fs::create_dir_all(dir).and_then(|()| clap_mangen::generate_to(Cli::command(), dir));
             written.with_context(|| format!("cannot write the manual into {}", dir.display()))?;
+            if session.out.is_json() {
+                session.out.json(&json!({ "dir": dir }))?;
+            }
         }
         None => {
             let mut page = Vec::new();
             Man::new(Cli::command()).render(&mut page)?;
-            session.out.bytes(&page)?;
+            if session.out.is_json() {
+                session.out.exact_json(&json!({ "page": "confhot.1", "text": String::from_utf8_lossy(&page) }))?;
+            } else {
+                session.out.bytes(&page)?;
+            }
         }
     }
     Ok(Outcome::Yes)

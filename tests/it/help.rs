@@ -77,6 +77,15 @@ fn the_readme_names_options_that_there_are() {
 }
 
 #[test]
+fn what_is_generated_is_an_object_where_that_is_asked_for() {
+    for (args, key) in [(&["completions", "bash"][..], "script"), (&["man"], "text")] {
+        let object = stdout(&[args, &["--format", "json"]].concat());
+        let object: serde_json::Value = serde_json::from_str(&object).unwrap();
+        assert_eq!(object[key], stdout(args));
+    }
+}
+
+#[test]
 fn the_generated_files_are_what_the_binary_generates() {
     for (shell, file) in
         [("bash", "confhot.bash"), ("zsh", "_confhot"), ("fish", "confhot.fish"), ("powershell", "_confhot.ps1")]
