@@ -399,3 +399,47 @@ async fn a_load_allocates_nothing() {
     });
     assert_eq!(loads.count_total, 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_live_is_one_subscription_beside_its_inbox_and_no_consumer() {
+    let server = Server::start();
+    let (bucket, k) = (connect(&server.url()).await.bucket("configs").unwrap(), key("service1"));
+    make(&bucket, Feed::Republished, &server.url(), 1).await;
+    put(&bucket, &k, "greeting = 'a'").await;
+    let mut to = Connect::to([server.url()]);
+    to.name = "the service".into();
+    let ours = Connection::open(&to).await.unwrap().bucket("configs").unwrap();
+    let mut live = Live::<Settings>::builder(&ours, &k).start();
+    changed(&mut live).await;
+    put(&bucket, &k, "greeting = 'b'").await;
+    changed(&mut live).await;
+
+    let connections = server.monitoring("connz?subs=true").unwrap()["connections"].take();
+    let ours = connections.as_array().unwrap().iter().find(|it| it["name"] == "the service").unwrap();
+    let mut subjects: Vec<_> = ours["subscriptions_list"].as_array().unwrap().iter().map(|it| it.as_str()).collect();
+    subjects.retain(|subject| !subject.unwrap().starts_with("_INBOX"));
+    assert_eq!(subjects, [Some("confhot.live.configs.service1")], "{ours:#}");
+    let jetstream = server.monitoring("jsz").unwrap();
+    assert_eq!(jetstream["consumers"], 0, "{jetstream:#}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_invalid_revision_is_told_once_also_across_a_restart_of_the_server() {
+    let mut server = Server::start();
+    let (bucket, k, told) = (connect(&server.url()).await.bucket("configs").unwrap(), key("service1"), Told::default());
+    make(&bucket, Feed::Republished, &server.url(), 1).await;
+    put(&bucket, &k, "greeting = 'a'").await;
+    let mut live = Live::<Settings>::builder(&bucket, &k).observe(told.observer()).start();
+    changed(&mut live).await;
+    let bad = put(&bucket, &k, "greeting = 1").await;
+    wait_rejected(&told, bad);
+    server.kill9();
+    server.restart();
+    let connected = || told.all().iter().filter(|event| **event == Event::Connected).count();
+    eventually("the reconnect", DEADLINE, || (connected() == 2).then_some(()));
+    // What it reads after it is what it knows.
+    let next = put(&bucket, &k, "greeting = 'b'").await;
+    changed(&mut live).await;
+
+    assert_eq!((live.state().revision, told.rejections()), (Some(next), vec![(bad, RejectionKind::Invalid)]));
+}

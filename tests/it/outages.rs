@@ -90,6 +90,25 @@ fn a_loader_without_a_server_stops_when_it_is_told_to() {
     server.thaw();
 }
 
+#[test]
+fn a_daemon_that_is_told_to_stop_in_its_first_moments_ends_in_good_order() {
+    let closed = format!("nats://127.0.0.1:{}", confhot::server::free_port().unwrap());
+    let stage = Stage::at(&closed);
+    stage.save("a.toml", "v = 1\n");
+    let serve: Vec<String> = ["serve", "--name", "a", "--server", &closed].map(str::to_owned).into();
+    for args in [stage.args(&[]), serve] {
+        let mut daemon = Daemon::start(args);
+        // As soon as it is not simply killed by that.
+        eventually("signals are caught", DEADLINE, || {
+            let status = fs::read_to_string(format!("/proc/{}/status", daemon.pid())).ok()?;
+            let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:\t"))?;
+            (u64::from_str_radix(caught, 16).ok()? >> (15 - 1) & 1 == 1).then_some(())
+        });
+        daemon.sigterm();
+        assert_eq!(daemon.wait_exit(), 0, "{}", daemon.stderr());
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_save_whose_acknowledgement_was_lost_is_not_put_back_over_a_rollback() {
     let mut server = Server::start();
