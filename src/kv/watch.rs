@@ -97,6 +97,7 @@ impl Watch {
             floor,
             cursor: None,
             cursor_in: None,
+            asked_at: None,
             told_absent: false,
             absences: 0,
             trouble: None,
@@ -161,6 +162,8 @@ struct Follower {
     cursor: Option<Position>,
     /// The bucket that the cursor is of, where that is known.
     cursor_in: Option<String>,
+    /// What it was when the key was asked for last.
+    asked_at: Option<Position>,
     told_absent: bool,
     absences: u32,
     trouble: Option<String>,
@@ -251,6 +254,7 @@ impl Follower {
                     if matches!(self.tail, Tail::None) {
                         Box::pin(self.open_tail()).await;
                     }
+                    self.asked_at = self.cursor;
                     let (bucket, key) = (self.bucket.clone(), self.key.clone());
                     let direct = !matches!(&self.known, Known::Told(told) if !told.direct);
                     // A server that came back may have another name, and be no less the one that stores the bucket.
@@ -383,6 +387,8 @@ impl Follower {
                     self.tell(Seen::Confirmed);
                 }
             }
+            // It was written since it was asked for, which says nothing of what is there now.
+            Ok(None) if self.cursor != self.asked_at => self.soon(),
             Ok(None) => {
                 self.recovered();
                 self.absent();

@@ -252,6 +252,32 @@ async fn a_write_that_races_the_subscription_is_never_missed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_is_written_while_it_is_read_for_the_first_time_is_not_said_to_be_gone() {
+    everywhere(async |bucket, feed, version, url| {
+        let ours = connect(url).await.bucket(bucket.name()).unwrap();
+        for n in 0..120_u32 {
+            let k = key(&format!("k{n}"));
+            let following = async {
+                let mut watch = Watch::start(&ours, &k, None);
+                while !matches!(watch.next().await, Some(Seen::Entry { .. })) {}
+                let more = async {
+                    while let Some(seen) = watch.next().await {
+                        assert_ne!(seen, Seen::Absent, "{feed:?} on {version}, {n}");
+                    }
+                };
+                _ = timeout(Duration::from_millis(5), more).await;
+            };
+            let writing = async {
+                tokio::time::sleep(Duration::from_micros(u64::from(n) * 8)).await;
+                bucket.publish(&write(&k, "n = 1", Expect::Never)).await.unwrap();
+            };
+            timeout(DEADLINE, async { tokio::join!(following, writing) }).await.expect("nothing was told");
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_write_that_the_stream_refuses_is_never_seen() {
     everywhere(async |bucket, feed, version, _| {
         let (a, b) = (key("a"), key("b"));
