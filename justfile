@@ -128,7 +128,7 @@ bench-status *args:
 
 # What a read of the current value costs, beside arc-swap's bare load and a lock
 bench-read *args:
-    cargo bench --bench read -- {{ args }}
+    cargo bench --profile embedded --bench read -- {{ args }}
 
 # One change to very many subscribers, beside the other ways to do it: just bench-scale --subscribers 10000
 bench-scale *args:

@@ -1,8 +1,11 @@
 //! What a read of the current value costs: `Live::load` beside what a service would write by hand.
 //!
-//! `cargo bench --bench read` measures one to eight threads that read at once, prints the ratio to arc-swap's bare load
-//! and what was allocated, and writes the figures to `target/bench/read.json`. A load is measured together with the read
-//! of a field of what it gave, and with its release.
+//! `cargo bench --profile embedded --bench read` measures one to eight threads that read at once, prints the ratio to
+//! arc-swap's bare load and what was allocated, and writes the figures to `target/bench/read.json`. A load is measured
+//! together with the read of a field of what it gave, and with its release.
+//!
+//! The profile is what a service's own build gives to a library. Without it the bench is built as the binary is, for size,
+//! which costs our load more than the bare one.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod support;
