@@ -17,6 +17,7 @@ mod permissions;
 mod presence;
 mod publish;
 mod read;
+mod records;
 pub mod rollback;
 mod status;
 mod tail;
@@ -47,8 +48,9 @@ pub use permissions::{Permissions, Role};
 pub use presence::{Called, Roll};
 pub use publish::{Bulk, Expect, PublishError, Published, Write};
 pub use read::Pattern;
+pub use records::Statuses;
 pub(crate) use status::{FORGOTTEN, MOST_RECORDS, RETURN, Room};
-pub use status::{Heard, Instance, Refused, Report, Standing, Status, Statuses, settling, token};
+pub use status::{Heard, Instance, Refused, Report, Standing, Status, settling, token};
 pub use watch::{Floor, Seen, Watch};
 
 /// Revisions of each key that a bucket made by confhot keeps: the most that the server allows (ADR-8).
@@ -451,7 +453,7 @@ impl Bucket {
 
     fn key_in(bucket: &str, subject: &str) -> Option<Key> {
         let text = subject.strip_prefix("$KV.")?.strip_prefix(bucket)?.strip_prefix('.')?;
-        if bucket.ends_with(status::SUFFIX) { Key::of_record(text).ok() } else { Key::parse(text).ok() }
+        if bucket.ends_with(records::SUFFIX) { Key::of_record(text).ok() } else { Key::parse(text).ok() }
     }
 
     /// One request to JetStream's API, `subject` without the API's prefix.

@@ -18,7 +18,8 @@ use jiff::Timestamp;
 use tokio::time::{Instant, sleep};
 
 use super::permissions::MOMENT;
-use super::status::{FRESH, GRACE, Records, Status};
+use super::records::Records;
+use super::status::{FRESH, GRACE, Status};
 use super::{Bucket, BucketError, Key};
 
 /// Where an instance is asked whether it is there.
