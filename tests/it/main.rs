@@ -38,6 +38,7 @@ mod serve;
 mod server;
 mod sets;
 mod signatures;
+mod signing;
 mod status;
 mod support;
 mod tidy;
