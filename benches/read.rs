@@ -23,6 +23,9 @@ use confhot::live::Live;
 use criterion::{Criterion, Throughput};
 use serde_json::json;
 
+/// So often each is measured.
+const ROUNDS: usize = 5;
+
 #[derive(serde::Deserialize)]
 struct Service {
     port: u16,
@@ -54,7 +57,7 @@ fn main() {
     for threads in [1, 2, 4, 8] {
         let mut group = criterion.benchmark_group(format!("read by {threads}"));
         group.throughput(Throughput::Elements(threads)).warm_up_time(Duration::from_millis(300));
-        group.measurement_time(Duration::from_secs(2));
+        group.measurement_time(Duration::from_millis(500));
         let mut measure = |name: &str, read: &(dyn Fn(u64) + Sync)| {
             let samples = RefCell::new(Vec::new());
             group.bench_function(name, |bencher| {
@@ -64,22 +67,26 @@ fn main() {
                     took
                 });
             });
-            let mut samples = samples.into_inner();
-            samples.sort_unstable_by(f64::total_cmp);
-            samples.get(samples.len() / 2).copied()
+            let samples = samples.into_inner();
+            (!samples.is_empty()).then(|| support::median(samples))
         };
-        // The floor before and after, so that a machine that changes its pace shows.
-        let before = measure("arc-swap", &|loads| repeat(loads, &bare_load));
-        let ours = measure("Live", &|loads| repeat(loads, &load));
-        let after = measure("arc-swap again", &|loads| repeat(loads, &bare_load));
+        // In turns, so that a machine that changes its pace, or is needed elsewhere for a while, does so to both.
+        let mut rounds = Vec::new();
+        for round in 1..=ROUNDS {
+            let bare = measure(&format!("arc-swap, {round}"), &|loads| repeat(loads, &bare_load));
+            let ours = measure(&format!("Live, {round}"), &|loads| repeat(loads, &load));
+            rounds.extend(ours.zip(bare));
+        }
         let locked = measure("RwLock", &|loads| repeat(loads, &lock_read));
         group.finish();
         // Something was left out by a filter.
-        let (Some(before), Some(ours), Some(after), Some(locked)) = (before, ours, after, locked) else { continue };
-        let bare = f64::midpoint(before, after);
-        lines.push(format!("{threads:>8}{ours:>14.2}{bare:>14.2}{locked:>14.2}{:>10.2}   (bar 1.1)", ours / bare));
+        let Some(locked) = locked.filter(|_| rounds.len() == ROUNDS) else { continue };
+        let ours = support::median(rounds.iter().map(|(ours, _)| *ours).collect());
+        let bare = support::median(rounds.iter().map(|(_, bare)| *bare).collect());
+        let ratio = support::median(rounds.iter().map(|(ours, bare)| ours / bare).collect());
+        lines.push(format!("{threads:>8}{ours:>14.2}{bare:>14.2}{locked:>14.2}{ratio:>10.2}   (bar 1.1)"));
         figures.push(json!({
-            "threads": threads, "live_ns": ours, "bare_ns": [before, after], "rwlock_ns": locked, "ratio": ours / bare,
+            "threads": threads, "live_ns": ours, "bare_ns": bare, "rwlock_ns": locked, "ratio": ratio,
         }));
     }
     println!("\n{:>8}{:>14}{:>14}{:>14}{:>10}", "threads", "Live, ns", "arc-swap, ns", "RwLock, ns", "ratio");

@@ -35,6 +35,7 @@ use futures_util::StreamExt;
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 use serde_json::{Value, json};
 
+use self::support::{median, percentile};
 use self::ways::{Way, be, connect, now};
 
 const PROCESSES: usize = 4;
@@ -290,15 +291,6 @@ fn in_use(profiling: u16) -> f64 {
         line.unwrap().split(' ').next().unwrap().parse::<f64>().unwrap()
     };
     (of("HeapInuse") + of("Stack")) / 1024.0 / 1024.0
-}
-
-fn percentile(sorted: &[f64], percent: usize) -> f64 {
-    sorted.get((sorted.len() * percent / 100).min(sorted.len().saturating_sub(1))).copied().unwrap_or(f64::NAN)
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_unstable_by(f64::total_cmp);
-    percentile(&values, 50)
 }
 
 type Figures = BTreeMap<&'static str, f64>;

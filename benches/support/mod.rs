@@ -52,3 +52,13 @@ pub(crate) fn write_json(name: &str, figures: &impl Serialize) {
     fs::create_dir_all(&out).unwrap();
     fs::write(out.join(name).with_extension("json"), serde_json::to_vec_pretty(figures).unwrap()).unwrap();
 }
+
+/// Of none, not a number.
+pub(crate) fn percentile(sorted: &[f64], percent: usize) -> f64 {
+    sorted.get((sorted.len() * percent / 100).min(sorted.len().saturating_sub(1))).copied().unwrap_or(f64::NAN)
+}
+
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
+    percentile(&values, 50)
+}
