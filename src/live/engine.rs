@@ -416,7 +416,9 @@ impl<T: Send + Sync + 'static> Engine<T> {
     /// What `proof` of a revision comes to. None where a newer one came before that was done: a probe of a dead database is
     /// not to hold up the way out.
     async fn unless_newer<P>(&self, mut proof: impl Future<Output = P> + Unpin, inbox: &mut Inbox) -> Option<P> {
-        let mut cut = None;
+        // One may have come while the one before was being proven.
+        let newer = |seen: &Seen| matches!(seen, Seen::Entry { .. } | Seen::Absent);
+        let mut cut = inbox.later.iter().any(newer).then(|| Instant::now() + PATIENCE);
         loop {
             tokio::select! {
                 biased;
@@ -424,7 +426,7 @@ impl<T: Send + Sync + 'static> Engine<T> {
                 () = async { sleep_until(cut.unwrap_or_else(Instant::now)).await }, if cut.is_some() => return None,
                 seen = inbox.told() => match seen? {
                     seen @ Seen::Bucket(_) => inbox.later.push_back(seen),
-                    seen @ (Seen::Entry { .. } | Seen::Absent) => {
+                    seen if newer(&seen) => {
                         cut = cut.or(Some(Instant::now() + PATIENCE));
                         inbox.later.push_back(seen);
                     }

@@ -275,6 +275,14 @@ async fn a_newer_revision_does_not_wait_for_a_check_that_hangs() {
     timeout(Duration::from_secs(5), live.changed()).await.expect("the fix waits for what it fixes");
     assert_eq!((live.get().unwrap().revision, dropped.load(Ordering::Relaxed)), (good, 1));
 
+    // Neither does one that came while the one before was still waited for.
+    let again = put(&bucket, &k, "greeting = 'hangs'\nworkers = 1").await;
+    eventually("the check hangs", DEADLINE, || (hung.lock().unwrap().last() == Some(&again)).then_some(()));
+    put(&bucket, &k, "greeting = 'hangs'\nworkers = 2").await;
+    let good = put(&bucket, &k, "greeting = 'good'\nworkers = 3").await;
+    timeout(Duration::from_secs(5), live.changed()).await.expect("the newest one waits behind one that hangs");
+    assert_eq!((live.get().unwrap().revision, dropped.load(Ordering::Relaxed)), (good, 3));
+
     // A tombstone does not wait either; and nothing was told of what was not decided.
     let again = put(&bucket, &k, "greeting = 'hangs'\nworkers = 1").await;
     eventually("the check hangs", DEADLINE, || (hung.lock().unwrap().last() == Some(&again)).then_some(()));
@@ -286,7 +294,7 @@ async fn a_newer_revision_does_not_wait_for_a_check_that_hangs() {
     bucket.publish(&delete).await.unwrap();
     let removed = |event: &Event| matches!(event, Event::Removed { .. });
     eventually("the delete", DEADLINE, || told.all().iter().any(removed).then_some(()));
-    assert_eq!((dropped.load(Ordering::Relaxed), told.rejections().len()), (2, 0));
+    assert_eq!((dropped.load(Ordering::Relaxed), told.rejections().len()), (4, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
