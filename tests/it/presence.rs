@@ -45,6 +45,34 @@ async fn an_instance_with_an_old_record_is_there_until_it_dies_on_every_server()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn however_many_died_at_once_all_of_them_are_gone() {
+    const MANY: usize = 700;
+    let server = Server::start();
+    let (bucket, k) = (fresh_on(&server).await, key("service1"));
+    let client = async_nats::connect(server.url()).await.unwrap();
+    for n in 0..MANY {
+        let id = format!("dead{n}");
+        let record = serde_json::json!({
+            "service": "service1", "instance": id, "host": "host", "version": "1", "key": k, "revision": 1,
+            "digest": null, "newest": 1, "state": "applied", "rejected": null, "for_ms": 0, "up_ms": 60_000,
+            "connected_ms": 60_000, "beat_ms": 300_000, "process": id,
+        });
+        let subject = format!("$KV.{}_status.{k}.{id}", bucket.name());
+        client.publish(subject, record.to_string().into()).await.unwrap();
+    }
+    let js = jetstream::new(client);
+    let records = js.get_stream(format!("KV_{}_status", bucket.name())).await.unwrap();
+    let (until, stored) = (Instant::now() + DEADLINE, async || records.get_info().await.unwrap().state.messages);
+    while stored().await < MANY as u64 {
+        assert!(Instant::now() < until, "some were not stored");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    tokio::time::sleep(Duration::from_secs(15)).await;
+
+    assert_eq!(ids(&bucket, &k).await, Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn in_a_cluster_any_server_knows_who_is_there() {
     let mut cluster = Cluster::three();
     let (here, there) = (cluster.server(0).url(), cluster.server(1).url());
