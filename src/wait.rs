@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, OptionFuture, join};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use self::tally::Tally;
 use crate::document::Digest;
@@ -263,6 +263,12 @@ impl Wait {
             }
             let all = complete && !self.crowded;
             if let Some(verdict) = tally.verdict(now >= self.until, all, now >= self.forgotten) {
+                if let Verdict::Superseded(key, newer) = &verdict
+                    && !self.is_superseded(targets, key).await
+                {
+                    tally.disbelieve(key, *newer);
+                    continue;
+                }
                 return Outcome { crowded: self.crowded, ..tally.outcome(verdict, all) };
             }
             tokio::select! {
@@ -323,6 +329,17 @@ impl Wait {
                 }
                 () = sleep_until(self.until) => {}
             }
+        }
+    }
+
+    /// Whether the bucket has a newer revision of `key` than the target: an instance may speak of one that it had before
+    /// it was made anew, or lost its newest.
+    async fn is_superseded(&self, targets: &[Target], key: &Key) -> bool {
+        let target = targets.iter().find(|target| target.key == *key).map(|target| target.revision);
+        match timeout_at(self.until, self.bucket.head(key)).await {
+            Ok(Ok(head)) => head.map(|head| head.revision) > target,
+            // Nobody can say, and an instance did.
+            Ok(Err(_)) | Err(_) => true,
         }
     }
 

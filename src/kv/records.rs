@@ -195,10 +195,16 @@ impl Bucket {
                 let age = bucket.server_time().await?.duration_since(mark.created);
                 let age = Duration::try_from(age).unwrap_or_default();
                 // A restart of the server forgets the mark as well: one that is as old as the bucket forgot nothing.
-                let of_old = age >= FORGOTTEN || {
-                    let made: Timestamp = self.info().await?.created.parse().map_err(BucketError::transport)?;
-                    Duration::try_from(mark.created.duration_since(made)).unwrap_or_default() < WITH_IT
-                };
+                let of_old = age >= FORGOTTEN
+                    || match self.info().await {
+                        Ok(info) => {
+                            let made: Timestamp = info.created.parse().map_err(BucketError::transport)?;
+                            Duration::try_from(mark.created.duration_since(made)).unwrap_or_default() < WITH_IT
+                        }
+                        // About to be made anew under its instances.
+                        Err(BucketError::Missing(_)) => false,
+                        Err(error) => return Err(error),
+                    };
                 return Ok(if of_old { FIRST } else { FORGOTTEN }.saturating_sub(age));
             }
             Err(error) => Err(error),

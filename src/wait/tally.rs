@@ -20,6 +20,8 @@ pub(super) struct Tally {
     members: BTreeMap<Name, Counted>,
     /// What was told of that is newer, by key.
     superseded: BTreeMap<Key, Revision>,
+    /// What was told of that the bucket does not have.
+    disbelieved: HashSet<(Key, Revision)>,
 }
 
 #[derive(Debug)]
@@ -38,7 +40,13 @@ struct Counted {
 impl Tally {
     pub(super) fn new(targets: &[Target], wanted: Option<usize>) -> Tally {
         let targets = targets.iter().map(|target| (target.key.clone(), (target.revision, target.digest)));
-        Tally { targets: targets.collect(), wanted, members: BTreeMap::new(), superseded: BTreeMap::new() }
+        Tally {
+            targets: targets.collect(),
+            wanted,
+            members: BTreeMap::new(),
+            superseded: BTreeMap::new(),
+            disbelieved: HashSet::new(),
+        }
     }
 
     /// Waits for an instance too.
@@ -73,7 +81,9 @@ impl Tally {
         }
         let report = &status.report;
         // Of whoever tells, one that is done included.
-        if let Some(newer) = report.newest.filter(|newest| *newest > target) {
+        if let Some(newer) = report.newest.filter(|newest| *newest > target)
+            && !self.disbelieved.contains(&(name.0.clone(), newer))
+        {
             self.superseded.entry(name.0.clone()).or_insert(newer);
         }
         if matches!(member.fate, Fate::Applied | Fate::Rejected(_)) {
@@ -87,6 +97,12 @@ impl Tally {
             // It is there again, if it was given up.
             member.fate = Fate::Waiting;
         }
+    }
+
+    /// That `key` came to be at `newer` is not so, whoever says it.
+    pub(super) fn disbelieve(&mut self, key: &Key, newer: Revision) {
+        self.superseded.remove(key);
+        self.disbelieved.insert((key.clone(), newer));
     }
 
     /// The server knows the instance's connection, whatever it said last, and when.
@@ -316,6 +332,17 @@ mod tests {
         tally.hear(&name("a"), &at("a", 7, 7), Instant::now());
         tally.hear(&name("a"), &at("a", 8, 8), Instant::now());
         assert_eq!(tally.verdict(false, true, true), None);
+
+        // One that the bucket does not have is nobody's to be waited for.
+        let mut tally = self::tally(None, &["a", "b"]);
+        tally.hear(&name("a"), &at("a", 6, 50), Instant::now());
+        assert_eq!(tally.verdict(false, true, true), Some(Verdict::Superseded(key(), Revision(50))));
+        tally.disbelieve(&key(), Revision(50));
+        tally.hear(&name("b"), &at("b", 6, 50), Instant::now());
+        assert_eq!(tally.verdict(false, true, true), None);
+        tally.hear(&name("a"), &at("a", 7, 7), Instant::now());
+        tally.hear(&name("b"), &at("b", 7, 7), Instant::now());
+        assert_eq!(tally.verdict(false, true, true), Some(Verdict::Applied));
 
         // And what it tells of the newer one counts for those who say nothing.
         let mut tally = self::tally(None, &["a", "b"]);

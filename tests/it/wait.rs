@@ -102,6 +102,33 @@ async fn at_the_deadline_it_is_a_no_with_who_is_missing_and_no_later() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn higher_revisions_of_a_bucket_that_was_made_anew_under_the_instances_supersede_nothing() {
+    let (bucket, k) = own_key().await;
+    let lives = instances(&bucket, &k, &["a", "b"]).await;
+    for n in 1..=3 {
+        put(&bucket, &k, &format!("n = {n}")).await;
+    }
+    for live in &lives {
+        eventually("the last one", DEADLINE, || (n(live) == 3).then_some(()));
+    }
+    let head = bucket.head(&k).await.unwrap().unwrap().revision;
+    for id in ["a", "b"] {
+        wait_applied(&bucket, &k, id, head).await;
+    }
+    wait_complete(&bucket).await;
+    let js = async_nats::jetstream::new(async_nats::connect(bucket.connection().servers()).await.unwrap());
+    js.delete_stream(format!("KV_{}", bucket.name())).await.unwrap();
+
+    let (code, answer, stderr, _) = put_wait(&bucket, &k, "n = 9", &["20s"]);
+
+    assert_eq!(
+        (code, &answer["revision"], &answer["applied"]),
+        (0, &json!(1), &json!(["a", "b"])),
+        "{answer} {stderr}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_newer_revision_meanwhile_is_a_no_that_names_it() {
     let (bucket, k) = own_key().await;
     let _lives = instances(&bucket, &k, &["a", "b"]).await;
