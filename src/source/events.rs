@@ -136,6 +136,14 @@ fn config() -> Config {
     Config::default().with_event_kinds(EventKindMask::CORE | EventKindMask::ACCESS_CLOSE)
 }
 
+/// A directory for barriers, where there is a place for one.
+fn cookies(watcher: &mut Result<RecommendedWatcher, String>) -> Option<(TempDir, u64)> {
+    let dir = tempfile::Builder::new().prefix("confhot-").tempdir().ok()?;
+    let real = dir.path().canonicalize().ok()?;
+    watcher.as_mut().ok()?.watch(&real, RecursiveMode::NonRecursive).ok()?;
+    Some((dir, 0))
+}
+
 impl Events {
     /// Sets up `notify`; where that fails (no inotify instance left) nothing is ever told and [`Events::refusal`] says
     /// why.
@@ -162,12 +170,7 @@ impl Events {
             move |event| shared.mark(event)
         };
         let mut watcher = RecommendedWatcher::new(callback, config()).map_err(|error| error.to_string());
-        let cookies = watcher.as_mut().ok().and_then(|watcher| {
-            let dir = tempfile::Builder::new().prefix("confhot-").tempdir().ok()?;
-            let real = dir.path().canonicalize().ok()?;
-            watcher.watch(&real, RecursiveMode::NonRecursive).ok()?;
-            Some((dir, 0))
-        });
+        let cookies = cookies(&mut watcher);
         Events { watcher, shared, cookies }
     }
 
@@ -268,6 +271,10 @@ impl Events {
     /// directory of our own (watchman's cookie). An answer by `notify`'s thread alone would not do: it takes all requests
     /// that have come in before it looks at the kernel's queue again. Blocks for two thread switches, at most a second.
     pub(super) fn barrier(&mut self) {
+        // Whatever cleans up temporary files may take the directory away, after days without a change.
+        if self.cookies.as_ref().is_some_and(|(dir, _)| !dir.path().is_dir()) {
+            self.cookies = cookies(&mut self.watcher);
+        }
         let Some((dir, count)) = &mut self.cookies else {
             // Nowhere to put one: what its thread has taken so far is better than nothing.
             if let Ok(watcher) = &mut self.watcher {
@@ -295,6 +302,12 @@ impl Events {
     #[cfg(test)]
     pub(super) fn tell(&self, event: notify::Result<Event>) {
         self.shared.mark(event);
+    }
+
+    /// Where barriers are.
+    #[cfg(test)]
+    pub(super) fn cookies(&self) -> &Path {
+        self.cookies.as_ref().unwrap().0.path()
     }
 
     /// Keeps the callback out until `work` is done, as a stalled machine would, so that the kernel's queue fills.

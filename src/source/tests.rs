@@ -480,3 +480,18 @@ async fn what_is_large_or_comes_with_others_is_not_read_ahead() {
     let read: Vec<_> = ahead.try_iter().map(|(_, text)| text).collect();
     assert_eq!(read, [""], "b.toml came alone, and a.toml after it");
 }
+
+#[tokio::test]
+async fn a_barrier_holds_after_its_directory_was_cleaned_up() {
+    let it = Watched::new(|_| {});
+    let mut events = it.source.tree.events;
+    for n in 0..100 {
+        if n % 10 == 0 {
+            fs::remove_dir_all(events.cookies()).unwrap();
+        }
+        fs::write(it.dir.path().join("a.toml"), n.to_string()).unwrap();
+        events.barrier();
+        let seen = events.take().seen;
+        assert!(seen.iter().any(|(path, _)| path.ends_with("a.toml")), "{n}: {seen:?}");
+    }
+}
