@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep_until};
 use futures_util::StreamExt;
 
 use super::read::Reading;
-use super::tail::{Broken, DENIED, Tail};
+use super::tail::{AGAIN, Broken, DENIED, Tail};
 use super::{Bucket, BucketError, Description, Entry, Link, Pattern};
 
 /// What is told of many keys.
@@ -68,6 +68,7 @@ impl Changes {
             missed: false,
             tail: Tail::None,
             caught_up: false,
+            stage: 0,
             told_missing: false,
             trouble: None,
             unheard: None,
@@ -102,6 +103,8 @@ struct Follower {
     missed: bool,
     tail: Tail,
     caught_up: bool,
+    /// How often it was caught up with since something may have been missed.
+    stage: usize,
     told_missing: bool,
     trouble: Option<String>,
     /// What was told of a tail that the server does not allow.
@@ -187,8 +190,13 @@ impl Follower {
                 self.trouble = None;
                 self.told_missing = false;
                 if !self.caught_up {
-                    self.caught_up = true;
+                    (self.caught_up, self.stage) = (true, 0);
                     self.tell(Change::Connected).await?;
+                }
+                // Interest needs that long to get from one server to another.
+                if let Some(soon) = AGAIN.get(self.stage).filter(|_| !self.bucket.is_direct(&told)) {
+                    self.stage += 1;
+                    return Ok(*soon);
                 }
                 return Ok(if self.steady { Self::PACE } else { self.bucket.pace(Some(&told), self.missed) });
             }
@@ -251,17 +259,20 @@ impl Follower {
             }
         };
         self.cursor.get_or_insert_with(|| (identity.clone(), from));
+        let through = if from < last { self.bucket.newest_of(&self.pattern, told.replicas).await? } else { None };
         while from < last {
             // A part at a time: what was missed may be a whole bucket.
             let mut missed = Vec::with_capacity(Self::PART);
             let start = DeliverPolicy::ByStartSequence { start_sequence: from + 1 };
-            let reading = Reading::of(vec![self.pattern.clone()], start);
+            // What a consumer that lags leaves out would be passed by, though the tail has told it.
+            let through = through.filter(|through| through.0 > from);
+            let reading = Reading { through, ..Reading::of(vec![self.pattern.clone()], start) };
             let part = |entry| {
                 missed.push(entry);
                 if missed.len() < Self::PART { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
             };
             self.bucket.each_message(reading, part).await?;
-            self.missed |= self.caught_up && !missed.is_empty();
+            self.missed |= self.caught_up && self.stage == AGAIN.len() && !missed.is_empty();
             from = missed.get(Self::PART - 1).map_or(last, |entry| entry.revision.0);
             for entry in missed {
                 self.offer(Box::new(entry)).await.map_err(|Over| Stop::Over)?;

@@ -198,8 +198,33 @@ impl Bucket {
     /// # Errors
     /// [`BucketError`].
     pub async fn each_head(&self, pattern: &Pattern, values: bool, each: impl FnMut(Entry)) -> Result<(), BucketError> {
-        let reading = Reading { values, ..Reading::of(vec![pattern.clone()], DeliverPolicy::LastPerSubject) };
+        let through = self.newest_of(pattern, self.describe().await?.replicas).await?;
+        self.each_head_through(pattern, values, through, each).await
+    }
+
+    /// As [`Bucket::each_head`], as any replica has them.
+    pub(super) async fn each_head_through(
+        &self,
+        pattern: &Pattern,
+        values: bool,
+        through: Option<Revision>,
+        each: impl FnMut(Entry),
+    ) -> Result<(), BucketError> {
+        let reading = Reading { values, through, ..Reading::of(vec![pattern.clone()], DeliverPolicy::LastPerSubject) };
         self.each_message(reading, always(each)).await
+    }
+
+    /// The newest revision that matches, as the leader has it, for [`Reading::through`]; `None` where there is none, where
+    /// nobody can lag, or where we may not ask.
+    pub(super) async fn newest_of(&self, pattern: &Pattern, replicas: usize) -> Result<Option<Revision>, BucketError> {
+        if replicas < 2 {
+            return Ok(None);
+        }
+        match self.leader_get(by_last(&self.subject(pattern.as_str()))).await {
+            Ok(newest) => Ok(newest.map(|entry| entry.revision)),
+            Err(BucketError::Denied(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// The members of `set` that match `pattern`, in their order; `near` is the revision of one of them.

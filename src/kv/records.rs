@@ -106,7 +106,7 @@ impl Bucket {
         let (mut statuses, mut room, mut more) = (Vec::new(), Room::default(), 0);
         let read = async {
             bucket
-                .each_head(&pattern(key), true, |entry| {
+                .each_head_through(&pattern(key), true, None, |entry| {
                     if entry.operation == Operation::Delete {
                         return;
                     }

@@ -49,6 +49,10 @@ pub(super) enum Broken {
 /// A tail that the server does not allow is tried again after this; until then the bucket is read as often.
 pub(super) const DENIED: Duration = Duration::from_secs(5);
 
+/// When to read again after the first, second… read: interest needs that long to get from one server to another. Then at
+/// [`Bucket::pace`].
+pub(super) const AGAIN: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(1)];
+
 impl Tail {
     /// Follows `pattern` below `prefix`, where the stream republishes.
     ///

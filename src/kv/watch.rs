@@ -18,7 +18,7 @@ use futures_util::future::{BoxFuture, Fuse, FusedFuture, OptionFuture};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-use super::tail::{Broken, DENIED, Tail};
+use super::tail::{AGAIN, Broken, DENIED, Tail};
 use super::{Bucket, BucketError, Description, Entry, Key, Link, Pattern, Position, Revision, random_below};
 
 /// What a watch of one key tells, in the order in which it became known.
@@ -188,9 +188,6 @@ struct Follower {
 type Read = (Result<Option<Entry>, BucketError>, Option<Result<Description, BucketError>>);
 
 impl Follower {
-    /// When to read again after the first, second… read: interest needs that long to get from one server to another. Then at
-    /// [`Bucket::pace`].
-    const AGAIN: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(1)];
     /// The longest pause after a read that failed.
     const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -258,7 +255,7 @@ impl Follower {
                     let (bucket, key) = (self.bucket.clone(), self.key.clone());
                     let direct = !matches!(&self.known, Known::Told(told) if !told.direct);
                     // A server that came back may have another name, and be no less the one that stores the bucket.
-                    let ask = self.stage > Self::AGAIN.len() && self.known_in != now.generation;
+                    let ask = self.stage > AGAIN.len() && self.known_in != now.generation;
                     self.known_in = if ask { now.generation } else { self.known_in };
                     let read: BoxFuture<'static, Read> = Box::pin(async move {
                         let read = if direct { bucket.direct_head(&key).await } else { bucket.head(&key).await };
@@ -368,7 +365,7 @@ impl Follower {
     }
 
     async fn answered(&mut self, answer: Result<Option<Entry>, BucketError>) {
-        let was_steady = self.stage > Self::AGAIN.len();
+        let was_steady = self.stage > AGAIN.len();
         match answer {
             Ok(Some(entry)) => {
                 self.recovered();
@@ -422,9 +419,9 @@ impl Follower {
         self.failures = 0;
         self.trouble = None;
         if self.is_direct() {
-            self.stage = self.stage.max(Self::AGAIN.len());
+            self.stage = self.stage.max(AGAIN.len());
         }
-        let pause = Self::AGAIN.get(self.stage).copied();
+        let pause = AGAIN.get(self.stage).copied();
         let pause = pause.unwrap_or_else(|| self.bucket.pace(self.known.told(), self.missed));
         let pause = if matches!(self.tail, Tail::None) { pause.min(Self::PATIENCE) } else { pause };
         self.stage += 1;
