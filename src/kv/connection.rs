@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use async_nats::{AuthError, ClientError, ConnectOptions, Event, ServerError};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
-use super::denied::Denied;
+use super::denied::{Denied, listen_again};
 use super::{Bucket, Credentials};
 
 /// The oldest server that has all that confhot needs: direct-get batches and per-message TTL.
@@ -159,6 +160,7 @@ pub struct Connection {
     pub(super) timeout: Duration,
     servers: Arc<str>,
     inbox_prefix: Arc<str>,
+    _listens: Arc<JoinSet<()>>,
 }
 
 impl Connection {
@@ -240,6 +242,8 @@ impl Connection {
         let client = async_nats::connect_with_options(to.servers.as_slice(), options)
             .await
             .map_err(|source| unconnected(servers.clone(), source))?;
+        let mut listens = JoinSet::new();
+        listens.spawn(listen_again(client.clone(), denied.clone()));
         let connection = Connection {
             client,
             link: watched,
@@ -248,6 +252,7 @@ impl Connection {
             timeout: to.timeout,
             servers: servers.into(),
             inbox_prefix,
+            _listens: Arc::new(listens),
         };
         match connection.too_old() {
             Some(version) if !to.wait => Err(ConnectError::Old { version, servers: connection.servers.to_string() }),

@@ -3,10 +3,12 @@
 
 use std::collections::VecDeque;
 use std::pin::Pin;
+use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
 
-use super::{BucketError, Connection};
+use super::{BucketError, Connection, random_below};
 
 /// What the server said that it does not allow, on this connection.
 #[derive(Debug, Default)]
@@ -92,6 +94,27 @@ impl Interest {
         };
         self.since = count;
         text
+    }
+}
+
+/// Has a connection made anew that may not hear answers, when it may: the client subscribes to them once only, so that it
+/// stays deaf where the server takes other permissions under it. Ends with the runtime.
+pub(super) async fn listen_again(client: async_nats::Client, mut denied: watch::Receiver<Denied>) {
+    /// How often it is tried whether it may hear them, about.
+    const PACE: Duration = Duration::from_secs(10);
+    /// A refusal takes no longer, unless the server is slow, and then a connection is made in vain.
+    const MOMENT: Duration = Duration::from_secs(2);
+    while denied.wait_for(|denied| denied.deaf.is_some()).await.is_ok() {
+        sleep(PACE / 2 + Duration::from_millis(random_below(PACE.as_millis() as u64))).await;
+        let subject = client.new_inbox();
+        let since = denied.borrow_and_update().count;
+        let Ok(_subscriber) = client.subscribe(subject.clone()).await else { continue };
+        let refused = denied.wait_for(|denied| {
+            denied.deaf.is_none() || denied.find(since, false, |it| it == subject.as_str()).is_some()
+        });
+        if timeout(MOMENT, refused).await.is_err() {
+            let _ = client.force_reconnect().await;
+        }
     }
 }
 

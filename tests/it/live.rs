@@ -9,6 +9,7 @@ use confhot::live::{Event, Live, Rejection, RejectionKind};
 use tokio::time::timeout;
 
 use crate::feed::{Feed, connect, key, make, put};
+use crate::status::{allow, as_user, locked_down, rights};
 use crate::support::{self, DEADLINE, Server, VERSIONS, eventually};
 
 #[derive(Debug, serde::Deserialize)]
@@ -450,4 +451,33 @@ async fn an_invalid_revision_is_told_once_also_across_a_restart_of_the_server() 
     changed(&mut live).await;
 
     assert_eq!((live.state().revision, told.rejections()), (Some(next), vec![(bad, RejectionKind::Invalid)]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn permissions_that_come_while_the_connection_stands_are_used_without_a_restart() {
+    let (publish, subscribe) = rights("configs", "service1", "a");
+    let deaf: Vec<_> = subscribe.iter().filter(|subject| !subject.starts_with("_INBOX")).cloned().collect();
+    let server = locked_down(&publish, &deaf);
+    let admin = as_user(&server, "admin", "a").await.bucket("configs").unwrap();
+    admin.ensure(&BucketSettings::default()).await.unwrap();
+    let (k, told) = (key("service1"), Told::default());
+    put(&admin, &k, "greeting = 'one'").await;
+    let own = as_user(&server, "svc", "s").await.bucket("configs").unwrap();
+    let mut live = Live::<Settings>::builder(&own, &k).observe(told.observer()).start();
+    let trouble = |event: &Event| matches!(event, Event::Trouble(what) if what.contains("_INBOX_svc"));
+    eventually("that it cannot hear answers", DEADLINE, || told.all().iter().any(trouble).then_some(()));
+
+    allow(&server, &publish, &subscribe);
+    timeout(2 * DEADLINE, live.ready()).await.expect("it stays deaf");
+
+    // Taken away and given back, and it was written between.
+    while timeout(Duration::from_millis(100), live.changed()).await.is_ok() {}
+    allow(&server, &publish, &["nothing".to_owned()]);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let missed = put(&admin, &k, "greeting = 'two'").await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_ne!(live.get().unwrap().revision, missed, "it may hear nothing");
+    allow(&server, &publish, &subscribe);
+    timeout(2 * DEADLINE, live.changed()).await.expect("what it missed is never read");
+    assert_eq!(live.get().unwrap().revision, missed);
 }

@@ -328,6 +328,18 @@ pub(crate) fn locked_down(publish: &[String], subscribe: &[String]) -> Server {
     })
 }
 
+/// Gives the user of [`locked_down`] other permissions while everybody stays connected.
+pub(crate) fn allow(server: &Server, publish: &[String], subscribe: &[String]) {
+    let path = server.data_dir().join("nats-server.conf");
+    let config = std::fs::read_to_string(&path).unwrap();
+    let (before, after) = config.split_once("permissions: {").unwrap();
+    let (_, after) = after.split_once("}}").unwrap();
+    let config = format!("{before}permissions: {{publish: {publish:?}, subscribe: {subscribe:?}}}}}{after}");
+    std::fs::write(path, config).unwrap();
+    let pid = rustix::process::Pid::from_raw(server.pid().cast_signed()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::HUP).unwrap();
+}
+
 pub(crate) async fn as_user(server: &Server, user: &str, password: &str) -> Connection {
     let mut to = Connect::to([server.url()]);
     to.credentials = Credentials::User(user.into(), password.into());
