@@ -251,6 +251,8 @@ pub struct Loader {
     published: HashMap<Key, Published>,
     /// Files to look at again when a server is there, and whether a change of theirs was observed.
     dirty: BTreeMap<PathBuf, bool>,
+    /// Those of them that changed together, and go as one.
+    sets: Vec<BTreeSet<PathBuf>>,
     /// Writes of which nobody knows whether they were stored: the revision that each built on, and its digest.
     sent: HashMap<Key, (u64, Digest)>,
     /// Drift that was told: the head's revision.
@@ -360,6 +362,7 @@ impl Loader {
             rivals: HashMap::new(),
             published: HashMap::new(),
             dirty: BTreeMap::new(),
+            sets: Vec::new(),
             sent: HashMap::new(),
             drift: HashMap::new(),
             schemas: Schemas::default(),

@@ -144,6 +144,8 @@ impl Loader {
     /// files hold, and whether it changed together. It is in `dirty`, so that whoever ends early loses nothing.
     pub(super) fn passed(&mut self, checked: Checked) -> (Vec<Candidate>, bool) {
         let mut passed = Vec::new();
+        let paths = checked.candidates.iter().map(|(candidate, _)| candidate.path.clone()).collect();
+        self.join_set(paths, checked.together);
         for (candidate, answer) in checked.candidates {
             let digest = candidate.document.digest();
             let (key, path) = (candidate.key.clone(), candidate.path.clone());

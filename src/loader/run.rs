@@ -1,6 +1,7 @@
 //! The loop: first sync, then what the directory and the bucket tell, until it is told to stop.
 
-use std::path::PathBuf;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::sync::watch::Receiver;
@@ -231,21 +232,35 @@ impl Loader {
             tracing::info!("over: {over}");
         }
         let mut candidates = Vec::new();
+        // Without those that are to be published still, and were told of again.
+        let mut changed = BTreeSet::new();
         let mut gone = Vec::new();
         let mut changes = batch.changes;
         changes.sort_by_key(|change| after_schemas(&change.path));
         for change in changes {
             match change.content {
-                Content::Bytes(bytes) => candidates.extend(self.candidate(&change.path, bytes, change.seen, true)),
+                Content::Bytes(bytes) => {
+                    let before = self.files.get(change.path.as_path()).and_then(|file| file.digest);
+                    let Some(candidate) = self.candidate(&change.path, bytes, change.seen, true) else { continue };
+                    if before != Some(candidate.document.digest()) {
+                        changed.insert(candidate.path.clone());
+                    }
+                    candidates.push(candidate);
+                }
                 Content::Gone => gone.push(change.path),
                 Content::Unreadable(reason) => self.unreadable(&change.path, &reason.to_string()),
             }
         }
         // What another schema allows, or does not allow any more, goes with it.
         for (path, observed) in self.look_again() {
+            changed.insert(path.clone());
             candidates.extend(self.read_candidate(&path, observed));
         }
         // Noted before anything is waited for: whoever ends this early loses nothing.
+        let set = self.join_set(changed, batch.cause == Cause::Event);
+        // The rest of another set is not published without it.
+        let waits = |path: &Path| !set.contains(path) && self.sets.iter().any(|set| set.contains(path));
+        candidates.retain(|candidate| !waits(&candidate.path));
         for candidate in &candidates {
             self.dirty.insert(candidate.path.clone(), candidate.observed);
         }
@@ -260,8 +275,14 @@ impl Loader {
             candidates.iter_mut().for_each(|it| it.commit = None);
         }
         if connected {
-            let together = batch.cause == Cause::Event;
-            self.publish(candidates, together).await;
+            // What could not be published so far and belongs to it goes with it.
+            for path in set.iter().filter(|path| !candidates.iter().any(|it| it.path == **path)).collect::<Vec<_>>() {
+                let observed = self.dirty.get(path).copied().unwrap_or(false);
+                candidates.extend(self.read_candidate(path, observed));
+            }
+            let (together, alone) = candidates.into_iter().partition(|it| set.contains(&it.path));
+            self.publish(together, true).await;
+            self.publish(alone, false).await;
             if some_gone {
                 self.retry().await;
                 self.prune().await;
@@ -351,6 +372,8 @@ impl Loader {
         let mut step = decide(self.published.get(&key), digest, false, self.options.enforce);
         if step == Step::Read {
             if let Err(error) = self.read_key(&key).await {
+                // Looked at again, and told then.
+                self.dirty.entry(path).or_insert(false);
                 return self.say_trouble(error.to_string());
             }
             step = decide(self.published.get(&key), digest, false, self.options.enforce);

@@ -1,6 +1,6 @@
 //! Carrying out what is decided: one file, a change set, a whole directory.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -167,10 +167,14 @@ impl Loader {
     /// Publishes what is to be published: as one change set where `together`, else each by itself.
     pub(super) async fn publish(&mut self, mut candidates: Vec<Candidate>, together: bool) {
         for _ in 0..Self::RACES {
+            if candidates.is_empty() {
+                return;
+            }
             let mut writes = Vec::new();
             let mut rest = Vec::new();
             let mut unchecked = false;
-            for candidate in candidates {
+            let mut left = candidates.into_iter();
+            while let Some(candidate) = left.next() {
                 match self.step(&candidate).await {
                     Ok(Some(Step::Publish(_))) if self.checks.wants(&candidate) => {
                         unchecked = true;
@@ -183,7 +187,15 @@ impl Loader {
                     }
                     Ok(Some(step)) => self.leave(&candidate, &step),
                     Ok(None) => {}
-                    Err(error) => self.postpone(&candidate.path, candidate.observed, &error),
+                    Err(error) => {
+                        self.postpone(&candidate.path, candidate.observed, &error);
+                        // All of them, or none.
+                        if together {
+                            let kept =
+                                rest.into_iter().chain(left).map(|candidate| (candidate.path, candidate.observed));
+                            return self.dirty.extend(kept);
+                        }
+                    }
                 }
             }
             if unchecked {
@@ -225,9 +237,6 @@ impl Loader {
                         Err(error) => self.postpone(&candidate.path, candidate.observed, &error),
                     }
                 }
-            }
-            if candidates.is_empty() {
-                return;
             }
         }
     }
@@ -284,27 +293,55 @@ impl Loader {
         self.bucket.connection().link().borrow().up
     }
 
-    /// Looks again at the files that could not be published, for as long as a server is connected.
+    /// Looks again at the files that could not be published, for as long as a server is connected; as one at those that
+    /// changed together.
     pub(super) async fn retry(&mut self) {
-        let mut dirty: Vec<_> = self.dirty.clone().into_iter().collect();
-        dirty.sort_by_key(|(path, _)| after_schemas(path));
-        for (path, mut observed) in dirty {
-            if !self.is_connected() {
-                return;
-            }
-            let key = self.files.get(path.as_path()).and_then(|file| file.key.clone());
-            // What was known of the key led to the failure, or is old by now.
-            if let Some(key) = key {
-                if let Err(error) = self.read_key(&key).await {
+        self.join_set(BTreeSet::new(), false);
+        let sets = self.sets.clone();
+        let alone = self.dirty.keys().filter(|path| !sets.iter().any(|set| set.contains(*path)));
+        let (after, schemas): (Vec<_>, Vec<_>) = alone.cloned().partition(|path| after_schemas(path));
+        let alone = |path| BTreeSet::from([path]);
+        for unit in schemas.into_iter().map(alone).chain(sets).chain(after.into_iter().map(alone)) {
+            let mut unit: Vec<_> = unit.into_iter().collect();
+            unit.sort_by_key(|path| after_schemas(path));
+            let mut candidates = Vec::new();
+            for path in unit {
+                if !self.is_connected() {
+                    return;
+                }
+                let Some(&observed) = self.dirty.get(&path) else { continue };
+                let key = self.files.get(path.as_path()).and_then(|file| file.key.clone());
+                // What was known of the key led to the failure, or is old by now.
+                if let Some(key) = key
+                    && let Err(error) = self.read_key(&key).await
+                {
                     return self.postpone(&path, observed, &error);
                 }
-                observed = self.dirty.get(&path).copied().unwrap_or(observed);
+                let observed = self.dirty.get(&path).copied().unwrap_or(observed);
+                candidates.extend(self.read_candidate(&path, observed));
             }
-            if let Some(candidate) = self.read_candidate(&path, observed) {
-                self.publish(vec![candidate], false).await;
-            }
+            self.publish(candidates, true).await;
         }
         self.look_again();
+    }
+
+    /// Takes note of what changed, and gives what is to be published with it, if anything is: what changed `together`, and
+    /// what changed together with one of them before and could not be published so far.
+    pub(super) fn join_set(&mut self, changed: BTreeSet<PathBuf>, together: bool) -> BTreeSet<PathBuf> {
+        self.sets.retain_mut(|set| {
+            set.retain(|path| self.dirty.contains_key(path));
+            set.len() > 1
+        });
+        let before = self.sets.extract_if(.., |set| !set.is_disjoint(&changed));
+        let mut set = BTreeSet::from_iter(before.flatten());
+        if together {
+            set.extend(changed);
+        }
+        if set.len() < 2 {
+            return BTreeSet::new();
+        }
+        self.sets.push(set.clone());
+        set
     }
 
     /// Has the files looked at again whose schema is another one than when they were. Gives them, and whether they are

@@ -48,6 +48,37 @@ fn a_server_that_crashes_while_files_are_saved_ends_on_their_last_content() {
 }
 
 #[test]
+fn what_changed_together_while_the_server_was_away_is_stored_as_one() {
+    let mut server = Server::start();
+    let stage = Stage::at(&server.url());
+    stage.swap(1, &[("a.toml", "v = 1\n"), ("b.toml", "v = 1\n"), ("c.toml", "v = 1\n"), ("d.toml", "v = 1\n")]);
+    let mut loader = stage.loader(&[]);
+    let sets = |keys: &[&str]| keys.iter().map(|key| stage.history(key)[0]["set"].clone()).collect::<Vec<_>>();
+    assert!(sets(&["a", "b", "c", "d"]).iter().all(serde_json::Value::is_null), "a first sync is no set");
+
+    // Two changes, one file in both of them: `b` cannot be in two sets, so that all three files are in one.
+    server.stop();
+    loader.event("disconnected");
+    stage.swap(2, &[("a.toml", "v = 2\n"), ("b.toml", "v = 2\n"), ("c.toml", "v = 1\n"), ("d.toml", "v = 1\n")]);
+    std::thread::sleep(Duration::from_millis(500));
+    stage.swap(3, &[("a.toml", "v = 2\n"), ("b.toml", "v = 3\n"), ("c.toml", "v = 3\n"), ("d.toml", "v = 1\n")]);
+    std::thread::sleep(Duration::from_millis(500));
+    // And one by itself.
+    stage.swap(4, &[("a.toml", "v = 2\n"), ("b.toml", "v = 3\n"), ("c.toml", "v = 3\n"), ("d.toml", "v = 4\n")]);
+    std::thread::sleep(Duration::from_millis(500));
+    server.restart();
+    loader.event("connected");
+    for (key, text) in [("a", "v = 2\n"), ("b", "v = 3\n"), ("c", "v = 3\n"), ("d", "v = 4\n")] {
+        stage.holds(key, text);
+    }
+
+    let told = sets(&["a", "b", "c", "d"]);
+    assert_eq!(told[0]["members"], 3, "{told:?}");
+    assert!(told[1] == told[0] && told[2] == told[0] && told[3].is_null(), "{told:?}");
+    assert_eq!(stage.history("b").len(), 2);
+}
+
+#[test]
 fn a_server_that_is_absent_at_the_start_is_said_once_and_waited_for() {
     let mut server = Server::start();
     let stage = Stage::at(&server.url());
