@@ -119,7 +119,7 @@ pub fn decide(published: Option<&Published>, file: Digest, observed: bool, enfor
     match key.base() {
         _ if observed => publish,
         Base::Unread => Step::Read,
-        Base::Loader(base) if base != Some(file) => publish,
+        Base::Loader(base) if base != Some(file) && !withdrawn => publish,
         Base::Loader(_) | Base::None if enforce && !withdrawn => publish,
         Base::Loader(_) | Base::None => Step::Drift,
     }
@@ -200,6 +200,11 @@ mod tests {
 
         assert_eq!(decide(Some(&key), bad, false, true), Step::Drift);
         assert_eq!(decide(Some(&key), digest("mended"), false, true), Step::Publish(Expect::At(Revision(7))));
+
+        // Nor where somebody else had put it, and the file followed.
+        key.foreign.as_mut().unwrap().base = Base::Loader(Some(digest("first")));
+        assert_eq!(decide(Some(&key), bad, false, false), Step::Drift);
+        assert_eq!(decide(Some(&key), digest("mended"), false, false), Step::Publish(Expect::At(Revision(7))));
     }
 
     #[test]

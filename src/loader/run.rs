@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::checks::Checked;
 use super::{Event, Loader, LoaderError, Published, Step, Summary, after_schemas, decide};
-use crate::kv::{BucketError, Change, Changes, Entry, Key, Link, Pattern};
+use crate::kv::{BucketError, Change, Changes, Entry, Key, Link, Pattern, Writer};
 use crate::source::{Batch, Cause, Content, FOLLOW, Trouble};
 
 impl Loader {
@@ -379,8 +379,9 @@ impl Loader {
             step = decide(self.published.get(&key), digest, false, self.options.enforce);
         }
         match step {
-            Step::Publish(_) if self.options.enforce => {
-                // Looked at again after a pause: two loaders that both enforce must not race each other.
+            // Looked at again after a pause: two loaders that both enforce must not race each other. And where no loader
+            // wrote what the file holds, it is published as it is at the start of one.
+            Step::Publish(_) if self.options.enforce || entry.provenance.writer != Some(Writer::Loader) => {
                 self.dirty.insert(path, false);
             }
             // Another loader's write is left to it: else two directories would overwrite each other without end.

@@ -318,6 +318,25 @@ fn an_unreadable_directory_is_trouble_at_once() {
 }
 
 #[test]
+fn what_no_loader_wrote_is_no_base_for_one_that_runs_either() {
+    let stage = Stage::new();
+    stage.save("a.toml", "v = 1\n");
+    let mut loader = stage.loader(&[]);
+    stage.put("a", "v = 2\n");
+    loader.event("drift");
+    stage.place("a.toml", "v = 2\n");
+    loader.event("unchanged");
+
+    // The file differs from what a loader wrote last, so that one which starts publishes it.
+    stage.put("a", "v = 3\n");
+
+    assert_eq!(loader.event("published")["revision"], 4);
+    stage.holds("a", "v = 2\n");
+    stage.put("a", "v = 5\n");
+    assert_eq!(loader.event("drift")["revision"], 5);
+}
+
+#[test]
 fn a_removed_file_deletes_its_key_only_with_prune_and_never_in_masses() {
     let stage = Stage::new();
     for n in 0..10 {
