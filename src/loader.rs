@@ -418,6 +418,13 @@ impl Loader {
     /// Takes note of a new file: gives it its key, or says why it has none.
     fn note(&mut self, path: Arc<Path>) {
         let mut key = Key::from_path(&path);
+        // Renamed, as far as one can tell: the one that had the key before is no rival, and its end is told later.
+        if let Ok(key) = &key
+            && let Some(before) = self.only_file(key)
+            && self.source.is_absent(&before)
+        {
+            self.forget(&before);
+        }
         if let Ok(key) = &mut key
             && let Some((known, _)) = self.published.get_key_value(key)
         {

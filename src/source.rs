@@ -246,6 +246,11 @@ impl Source {
         self.tree.paths()
     }
 
+    /// Whether nothing is at `path` at this moment. That it is gone for good is told later.
+    pub fn is_absent(&self, path: &Path) -> bool {
+        self.tree.is_absent(path)
+    }
+
     /// Whether all of the directory could be listed. Where not, a document that is missing may only be out of sight.
     pub fn complete(&self) -> bool {
         self.tree.troubles.complete()

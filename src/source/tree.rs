@@ -170,6 +170,11 @@ impl Tree {
         }
     }
 
+    /// Whether nothing is at `path`, not even a symlink.
+    pub(super) fn is_absent(&self, path: &Path) -> bool {
+        std::fs::symlink_metadata(self.root.join(path)).is_err_and(|error| disk::is_absent(&error))
+    }
+
     /// The documents known now, sorted.
     pub(super) fn paths(&self) -> Vec<Arc<Path>> {
         self.files.keys().cloned().collect()
