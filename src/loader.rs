@@ -264,6 +264,8 @@ pub struct Loader {
     unjudged: BTreeSet<PathBuf>,
     /// When keys were pruned, for as long as it counts as at once.
     pruned: Vec<Instant>,
+    /// When a key may be pruned that was one too many at once.
+    prune_due: Option<Instant>,
     /// The last refusal to prune that was told.
     told_prune: Option<String>,
     /// Whether it was told how the bucket differs from one that confhot makes.
@@ -370,6 +372,7 @@ impl Loader {
             checks,
             unjudged: BTreeSet::new(),
             pruned: Vec::new(),
+            prune_due: None,
             told_prune: None,
             told_differences: false,
             trouble: None,

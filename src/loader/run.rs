@@ -146,6 +146,8 @@ impl Loader {
                 Some(checked) = self.checks.next() => Happened::Checked(checked),
                 batch = self.source.next() => Happened::Directory(batch),
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => Happened::Due,
+                () = async { sleep_until(self.prune_due.unwrap_or_else(std::time::Instant::now).into()).await },
+                    if self.prune_due.is_some() && connected && !unsynced => Happened::PruneDue,
                 changed = link.changed() => if changed.is_ok() { Happened::Link } else { break },
             };
             match happened {
@@ -196,6 +198,10 @@ impl Loader {
                     Some(Change::Trouble(text)) => self.say_trouble(text),
                     None => break,
                 },
+                Happened::PruneDue => {
+                    self.prune_due = None;
+                    while_up(&link, &shutdown, self.prune()).await;
+                }
                 Happened::Due => {
                     due = None;
                     if connected && !unsynced {
@@ -406,6 +412,7 @@ enum Happened {
     Checked(Checked),
     Bucket(Option<Change>),
     Due,
+    PruneDue,
     Link,
 }
 

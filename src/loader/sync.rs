@@ -374,16 +374,22 @@ impl Loader {
             return;
         }
         self.pruned.retain(|at| at.elapsed() < Self::AT_ONCE);
+        self.prune_due = None;
         let recent = self.pruned.len();
         let reason = if !self.source.complete() {
             Some("a part of the directory cannot be read: nothing is deleted".to_owned())
         } else if self.documents() == 0 && !self.options.allow_empty {
             Some("the directory is empty: nothing is deleted without --allow-empty".to_owned())
         } else if !self.options.prune_any && !may_prune(gone.len() + recent, total + recent) {
+            if may_prune(gone.len(), total) {
+                // Only with those that were deleted a moment ago, which do not count for long.
+                self.prune_due = self.pruned.first().map(|first| *first + Self::AT_ONCE);
+                return;
+            }
+            let span = if recent == 0 { "at once" } else { "within 10 s" };
+            let (gone, all) = (gone.len() + recent, total + recent);
             Some(format!(
-                "{} of {} keys would be deleted at once, more than a fifth: nothing is deleted without --yes",
-                gone.len(),
-                total
+                "{gone} of {all} keys would be deleted {span}, more than a fifth: nothing is deleted without --yes"
             ))
         } else {
             None

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::Value;
 
@@ -373,6 +373,51 @@ fn a_removed_file_deletes_its_key_only_with_prune_and_never_in_masses() {
     let (code, events) = stage.once(&["--prune", "--yes", "--allow-empty"]);
     assert_eq!((code, named(&events, "deleted").len()), (0, 4), "{events:#?}");
     assert!(stage.value("foreign").is_some());
+}
+
+#[test]
+fn a_key_that_is_one_too_many_at_once_is_pruned_a_little_later() {
+    let stage = Stage::new();
+    for n in 0..14 {
+        stage.save(&format!("k{n}.toml"), "v = 1\n");
+    }
+    let mut loader = stage.loader(&["--prune"]);
+    for n in 0..3 {
+        fs::remove_file(stage.dir().join(format!("k{n}.toml"))).unwrap();
+        if n < 2 {
+            loader.event("deleted");
+        }
+    }
+
+    let since = Instant::now();
+    assert_eq!(loader.wait_event(2 * DEADLINE, |event| event["event"] == "deleted")["key"], "k2");
+    assert!(since.elapsed() > Duration::from_secs(5), "a fifth of 14 are 2");
+    assert!(named(loader.events(), "refused").is_empty(), "{:#?}", loader.events());
+}
+
+#[test]
+fn a_document_that_gets_another_extension_is_no_rival_of_itself() {
+    let stage = Stage::new();
+    stage.save("k.yaml", "n: 1\n");
+    stage.save("b.api.yaml", "n: 1\n");
+    let mut loader = stage.loader(&["--prune"]);
+
+    fs::rename(stage.dir().join("k.yaml"), stage.dir().join("k.yml")).unwrap();
+    assert_eq!(about(&mut loader, "unchanged", "k.yml")["key"], "k");
+    fs::create_dir(stage.dir().join("b")).unwrap();
+    fs::rename(stage.dir().join("b.api.yaml"), stage.dir().join("b/api.yaml")).unwrap();
+    assert_eq!(about(&mut loader, "unchanged", "b/api.yaml")["key"], "b.api");
+    fs::remove_file(stage.dir().join("k.yml")).unwrap();
+    stage.place("k.json", "{\"n\": 2}");
+    assert_eq!(about(&mut loader, "published", "k.json")["key"], "k");
+
+    // Longer than it takes to be sure that a file is gone.
+    std::thread::sleep(Duration::from_secs(4));
+    stage.place("k.yaml", "n: 3\n");
+    let told = about(&mut loader, "refused", "k.yaml");
+    assert!(told["reason"].as_str().unwrap().contains("k.json and k.yaml"), "{told}");
+    assert_eq!(named(loader.events(), "deleted").len(), 0);
+    assert_eq!(stage.value("k").as_deref(), Some("{\"n\": 2}"));
 }
 
 #[test]
