@@ -427,7 +427,7 @@ fn hint_of_connect(error: &ConnectError) -> String {
         ConnectError::Tls { .. } => {
             "--tls-ca names a private CA, --tls-cert and --tls-key a client's certificate; some servers want --tls-first"
         }
-        ConnectError::Old { .. } => "upgrade it, or let `confhot dev` start a private one that is new enough",
+        ConnectError::Old { .. } => HINT_OF_OLD,
         ConnectError::Credentials { .. } => {
             "a flag, the environment, or the context of the `nats` CLI (--context) names the file"
         }
@@ -438,12 +438,14 @@ fn hint_of_connect(error: &ConnectError) -> String {
 
 const HINT_OF_REFUSED: &str =
     "give --creds, --nkey, --user or --token-file, or a context of the `nats` CLI that has them (--context)";
+const HINT_OF_OLD: &str = "upgrade it, or let `confhot dev` start a private one that is new enough";
 const HINT_OF_UNREACHABLE: &str =
     "`confhot dev` starts a private server; --server, NATS_URL or --context names another one";
 
 fn hint_of_bucket(error: &BucketError) -> Option<String> {
     Some(match error {
         BucketError::Missing(_) => "`confhot loader` and `confhot put` make it; --bucket names another one".into(),
+        BucketError::Old { .. } => HINT_OF_OLD.into(),
         BucketError::NoJetStream(_) => "start it with `nats-server -js`, or turn JetStream on for this account".into(),
         BucketError::Denied(_) => {
             "`confhot acl` prints what a role needs; `confhot doctor --role ROLE` tries it".into()

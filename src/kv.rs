@@ -92,6 +92,14 @@ pub enum BucketError {
     /// The server runs without JetStream, or this account has none.
     #[error("the server at {0} has no JetStream")]
     NoJetStream(String),
+    /// The server is older than confhot needs.
+    #[error("nats-server {version} at {servers} is too old: confhot needs 2.11 or later")]
+    Old {
+        /// Its version.
+        version: String,
+        /// The URLs, passwords hidden.
+        servers: String,
+    },
     /// The server does not allow a subject that this needs.
     #[error("the server denies it: {0}")]
     Denied(String),
@@ -486,6 +494,7 @@ impl Bucket {
         payload: bytes::Bytes,
     ) -> Result<async_nats::Message, BucketError> {
         let connection = &self.0.connection;
+        connection.refuse_old()?;
         let mut gone = connection.link.clone();
         let sent_under = Some(gone.borrow().generation).filter(|_| gone.borrow().up);
         let mut request = async_nats::Request::new().payload(payload).timeout(Some(connection.timeout));

@@ -1,6 +1,7 @@
 //! The connection to NATS: how it is made, and what becomes of it.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::denied::{Denied, listen_again};
-use super::{Bucket, Credentials};
+use super::{Bucket, BucketError, Credentials};
 
 /// The oldest server that has all that confhot needs: direct-get batches and per-message TTL.
 pub const OLDEST_SERVER: (i64, i64, i64) = (2, 11, 0);
@@ -160,6 +161,8 @@ pub struct Connection {
     pub(super) timeout: Duration,
     servers: Arc<str>,
     inbox_prefix: Arc<str>,
+    /// Of which connection the server's age is known: one more than its generation, and in the last bit whether it is old.
+    aged: Arc<AtomicU64>,
     _listens: Arc<JoinSet<()>>,
 }
 
@@ -252,6 +255,7 @@ impl Connection {
             timeout: to.timeout,
             servers: servers.into(),
             inbox_prefix,
+            aged: Arc::default(),
             _listens: Arc::new(listens),
         };
         match connection.too_old() {
@@ -301,11 +305,28 @@ impl Connection {
         (!version.is_empty() && !self.client.is_server_compatible(major, minor, patch)).then_some(version)
     }
 
+    /// # Errors
+    /// [`BucketError::Old`] where the connected server is older than [`OLDEST_SERVER`].
+    pub(super) fn refuse_old(&self) -> Result<(), BucketError> {
+        let generation = self.link.borrow().generation + 1;
+        let mut aged = self.aged.load(Ordering::Relaxed);
+        // To compare versions takes longer than all else that a request costs here.
+        if aged >> 1 != generation && self.link.borrow().up {
+            aged = generation << 1 | u64::from(self.too_old().is_some());
+            self.aged.store(aged, Ordering::Relaxed);
+        }
+        if aged != generation << 1 | 1 {
+            return Ok(());
+        }
+        let version = self.version().unwrap_or_default();
+        Err(BucketError::Old { version, servers: self.servers.to_string() })
+    }
+
     /// The bucket called `name`, which need not exist.
     ///
     /// # Errors
-    /// [`super::BucketError::InvalidName`] where no bucket can be called so.
-    pub fn bucket(&self, name: &str) -> Result<Bucket, super::BucketError> {
+    /// [`BucketError::InvalidName`] where no bucket can be called so.
+    pub fn bucket(&self, name: &str) -> Result<Bucket, BucketError> {
         Bucket::new(self.clone(), name)
     }
 

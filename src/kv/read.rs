@@ -199,7 +199,7 @@ impl Bucket {
     /// [`BucketError`].
     pub async fn each_head(&self, pattern: &Pattern, values: bool, each: impl FnMut(Entry)) -> Result<(), BucketError> {
         let through = self.newest_of(pattern, self.describe().await?.replicas).await?;
-        self.each_head_through(pattern, values, through, each).await
+        Box::pin(self.each_head_through(pattern, values, through, each)).await
     }
 
     /// As [`Bucket::each_head`], as any replica has them.

@@ -110,6 +110,8 @@ impl Watch {
             due: Instant::now(),
             stage: 0,
             failures: 0,
+            old: false,
+            without_jetstream: false,
         };
         Watch { seen, follower: async move { follower.follow().await }.boxed().fuse() }
     }
@@ -182,6 +184,10 @@ struct Follower {
     /// How many reads in a row confirmed what was seen.
     stage: usize,
     failures: u32,
+    /// Whether the connected server is too old, so that nothing of it is taken.
+    old: bool,
+    /// Whether it has no JetStream, where it could be asked.
+    without_jetstream: bool,
 }
 
 /// What was read, and what the bucket said of itself where it was asked too.
@@ -232,7 +238,7 @@ impl Follower {
             }
             tokio::select! {
                 biased;
-                told = self.tail.next() => match told {
+                told = self.tail.next(), if !self.old => match told {
                     Ok(entry) => self.offer(entry, true).await,
                     Err(Broken::Gap) => self.soon(),
                     Err(Broken::Denied(what)) => self.unheard(what),
@@ -297,8 +303,10 @@ impl Follower {
     }
 
     fn connected(&mut self) {
-        if let Some(version) = self.bucket.connection().too_old() {
-            self.trouble(format!("nats-server {version} is too old: confhot needs 2.11 or later"));
+        let refused = self.bucket.connection().refuse_old();
+        self.old = refused.is_err();
+        if let Err(old) = refused {
+            self.trouble(old.to_string());
         }
         self.tell(Seen::Connected);
     }
@@ -317,6 +325,7 @@ impl Follower {
     }
 
     async fn described(&mut self, told: Result<Description, BucketError>) {
+        self.without_jetstream = matches!(told, Err(BucketError::NoJetStream(_)));
         match told {
             Ok(told) => {
                 if let Some(floor) = self.floor.take()
@@ -341,6 +350,7 @@ impl Follower {
             Err(BucketError::Denied(_) | BucketError::TimedOut { .. }) if !matches!(self.known, Known::Told(_)) => {
                 self.known = Known::Denied;
             }
+            Err(error @ BucketError::NoJetStream(_)) => self.trouble(error.to_string()),
             // No bucket yet: asked again before the next read.
             Err(_) => {}
         }
@@ -390,6 +400,8 @@ impl Follower {
                 self.recovered();
                 self.absent();
             }
+            // Nobody answers, which says nothing of a bucket.
+            Err(BucketError::Missing(_)) if self.without_jetstream => self.failed(),
             Err(BucketError::Missing(_)) if self.cursor.is_none() => {
                 self.absent();
                 self.failed();

@@ -1,6 +1,7 @@
 //! Writing and reading a bucket, on every server that confhot promises to work with.
 
 use std::collections::HashMap;
+use std::io::{Read as _, Write as _};
 use std::time::Duration;
 
 use async_nats::jetstream::{self, kv};
@@ -11,7 +12,7 @@ use confhot::kv::{
 };
 
 use crate::feed::{connect, key, put, write};
-use crate::support::{self, Server, VERSIONS};
+use crate::support::{self, DEADLINE, Daemon, Server, Stage, VERSIONS};
 
 /// Runs `test` with a fresh bucket on every version.
 async fn everywhere(test: impl AsyncFn(Bucket, &'static str, &str)) {
@@ -321,8 +322,85 @@ async fn a_server_that_is_too_old_is_refused_by_name() {
     let mut service = crate::serve::serve(&format!("nats://{old}"), "configs", &[]);
     service.event("connected");
     support::eventually("a word about the version", support::DEADLINE, || {
-        service.stderr().contains("nats-server 2.10.26 is too old").then_some(())
+        service.stderr().contains("is too old: confhot needs 2.11").then_some(())
     });
+    assert!(service.stderr().contains("nats-server 2.10.26 at"), "{}", service.stderr());
+}
+
+/// The way to a server that says there that it is one of 2.10.
+fn as_of_2_10(server: &Server, version: &'static str) -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let (url, port) = (format!("nats://{}", listener.local_addr().unwrap()), server.port());
+    std::thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            let server = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+            let (mut to, mut from) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+            std::thread::spawn(move || std::io::copy(&mut from, &mut to));
+            let (mut from, mut to) = (server, client);
+            std::thread::spawn(move || {
+                let mut bytes = [0; 65_536];
+                while let Ok(n @ 1..) = from.read(&mut bytes) {
+                    let told = bytes[..n].to_vec();
+                    let told = match String::from_utf8(told) {
+                        Ok(text) => text.replace(version, "2.10.22").into_bytes(),
+                        Err(other) => other.into_bytes(),
+                    };
+                    if to.write_all(&told).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    url
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_takes_nothing_from_a_server_that_is_too_old_and_gives_it_nothing() {
+    let version = VERSIONS[0];
+    let server = Server::version(version);
+    let old = as_of_2_10(&server, version);
+    let stage = Stage::at(&old);
+    stage.save("service1.toml", "n = 1\n");
+
+    let mut loader = Daemon::start(stage.args(&[]));
+    let mut service = crate::serve::serve(&old, &stage.bucket, &[]);
+    for daemon in [&loader, &service] {
+        support::eventually("a word about the version", DEADLINE, || {
+            daemon.stderr().contains("nats-server 2.10.22 at nats://").then_some(())
+        });
+    }
+    let bucket = connect(&server.url()).await.bucket(&stage.bucket).unwrap();
+    assert!(matches!(bucket.describe().await, Err(BucketError::Missing(_))), "the loader made it");
+    bucket.ensure(&Settings::default()).await.unwrap();
+    crate::feed::put(&bucket, &key("service1"), "n = 2").await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+
+    for daemon in [&mut loader, &mut service] {
+        let said = daemon.stderr().matches("is too old").count();
+        assert_eq!(said, 1, "{}", daemon.stderr());
+        let told = daemon.events();
+        assert!(!told.iter().any(|event| event["event"] == "applied" || event["event"] == "published"), "{told:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_says_that_a_server_has_no_jetstream_and_nothing_of_a_value() {
+    let mut nats = std::process::Command::new(support::binary(VERSIONS[2]));
+    let port = confhot::server::free_port().unwrap();
+    let mut nats =
+        nats.args(["-a", "127.0.0.1", "-p", &port.to_string()]).stderr(std::process::Stdio::null()).spawn().unwrap();
+    let mut service = crate::serve::serve(&format!("nats://127.0.0.1:{port}"), "configs", &[]);
+
+    support::eventually("a word about JetStream", DEADLINE, || {
+        service.stderr().contains("has no JetStream").then_some(())
+    });
+
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(service.stderr().matches("has no JetStream").count(), 1, "{}", service.stderr());
+    assert!(!service.events().iter().any(|event| event["event"] == "absent"), "{:?}", service.events());
+    nats.kill().unwrap();
+    nats.wait().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
