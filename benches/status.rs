@@ -351,7 +351,7 @@ fn wait(instances: usize) -> Value {
     block_on(async {
         let bucket = bucket(&url).await;
         // Before, a yes would wait for whoever the server may have forgotten.
-        while bucket.complete_in().await.unwrap() > Duration::ZERO {
+        while bucket.complete_in().await.unwrap().within > Duration::ZERO {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     });

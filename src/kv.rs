@@ -48,7 +48,7 @@ pub use permissions::{Permissions, Role};
 pub use presence::{Called, Roll};
 pub use publish::{Bulk, Expect, PublishError, Published, Write};
 pub use read::Pattern;
-pub use records::Statuses;
+pub use records::{Recall, Statuses};
 pub(crate) use status::{FORGOTTEN, MOST_RECORDS, RETURN, Room};
 pub use status::{Heard, Instance, Refused, Report, Standing, Status, settling, token};
 pub use watch::{Floor, Seen, Watch};

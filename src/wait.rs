@@ -18,7 +18,8 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use self::tally::Tally;
 use crate::document::Digest;
 use crate::kv::{
-    Bucket, BucketError, FORGOTTEN, Heard, Key, MOST_RECORDS, RETURN, Revision, Roll, Room, Status, Statuses, settling,
+    Bucket, BucketError, FORGOTTEN, Heard, Key, MOST_RECORDS, RETURN, Recall, Revision, Roll, Room, Status, Statuses,
+    settling,
 };
 
 /// An instance that was not heard for this long, while a server was connected, is gone.
@@ -124,6 +125,9 @@ pub struct Wait {
     gone: HashSet<(Name, String)>,
     /// From when on all live instances are among the known.
     complete: Instant,
+    /// Whether nobody can have been forgotten since the bucket was made: whoever is not known yet when the time is over was
+    /// not when it was stored.
+    unbroken: bool,
     /// Until when the server may have forgotten some: where it has not, and none is known, there hardly is one.
     forgotten: Instant,
     until: Instant,
@@ -143,9 +147,9 @@ impl Wait {
         let until = Instant::now() + patience;
         // First, so that nobody is missed between.
         let statuses = bucket.follow_statuses(key).await?;
-        let complete_in = match bucket.complete_in().await {
-            Err(BucketError::Refused { .. } | BucketError::Denied(_)) => FORGOTTEN,
-            complete_in => complete_in?,
+        let Recall { within, forgot } = match bucket.complete_in().await {
+            Err(BucketError::Refused { .. } | BucketError::Denied(_)) => Recall::ALL,
+            recall => recall?,
         };
         let mut wait = Wait {
             bucket: bucket.clone(),
@@ -156,6 +160,7 @@ impl Wait {
             crowded: false,
             gone: HashSet::new(),
             complete: Instant::now(),
+            unbroken: false,
             forgotten: Instant::now(),
             until,
         };
@@ -166,7 +171,8 @@ impl Wait {
             // Who does not happen to stand there is not known.
             wait.complete += NEVER;
         }
-        wait.forgotten += complete_in.max(settle.unwrap_or_default());
+        wait.forgotten += within.max(settle.unwrap_or_default());
+        wait.unbroken = !(forgot || settle.is_some() || absent || fleeting);
         let settle = match settle {
             Some(settle) => settle,
             // All of them may have been cut off for so long that none is known; one that was there a while ago may be on
@@ -174,7 +180,7 @@ impl Wait {
             None if read.is_empty() || absent || fleeting => RETURN,
             None => Duration::ZERO,
         };
-        wait.complete += complete_in.max(settle);
+        wait.complete += within.max(settle);
         for (status, heard) in read {
             wait.note(status, heard);
         }
@@ -261,8 +267,9 @@ impl Wait {
             if up_since.is_some_and(|since| now - since > GONE) {
                 tally.give_up_on_the_silent(now, GONE);
             }
-            let all = complete && !self.crowded;
-            if let Some(verdict) = tally.verdict(now >= self.until, all, now >= self.forgotten) {
+            let over = now >= self.until;
+            let all = (complete || over && self.unbroken) && !self.crowded;
+            if let Some(verdict) = tally.verdict(over, all, now >= self.forgotten) {
                 if let Verdict::Superseded(key, newer) = &verdict
                     && !self.is_superseded(targets, key).await
                 {
@@ -285,6 +292,7 @@ impl Wait {
                     if now.up && now.generation != was.generation {
                         // The server may have been restarted again before all of them were back.
                         if !complete {
+                            self.unbroken = false;
                             self.complete = Instant::now() + FORGOTTEN;
                             self.forgotten = self.complete;
                         }
@@ -315,6 +323,7 @@ impl Wait {
                     }
                     if !complete {
                         if let Some(left) = left {
+                            self.unbroken = false;
                             self.complete = self.complete.max(now + left);
                         }
                         // Only what was read after that time has all of them.

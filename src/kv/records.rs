@@ -38,6 +38,21 @@ pub(super) const SUFFIX: &str = "_status";
 /// Key of the mark that was made when the bucket of records held nothing.
 const MARK: &str = "_since";
 
+/// Until when all live instances are known again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Recall {
+    /// So long from now.
+    pub within: Duration,
+    /// Whether the server may have forgotten some, as after a restart. Else the bucket is new, and those that waited for it
+    /// are about to tell.
+    pub forgot: bool,
+}
+
+impl Recall {
+    /// It may have forgotten all of them just now.
+    pub const ALL: Recall = Recall { within: FORGOTTEN, forgot: true };
+}
+
 /// What stands in the bucket of records.
 pub(super) struct Records {
     pub(super) statuses: Vec<Status>,
@@ -171,7 +186,8 @@ impl Bucket {
     ///
     /// # Errors
     /// [`BucketError::Denied`], [`BucketError::Refused`] for whoever may not make it, and so cannot know; [`BucketError`].
-    pub async fn complete_in(&self) -> Result<Duration, BucketError> {
+    pub async fn complete_in(&self) -> Result<Recall, BucketError> {
+        let first = Recall { within: FIRST, forgot: false };
         let bucket = self.status_bucket();
         let mark = Key::parse(MARK).map_err(BucketError::transport)?;
         let made = match bucket.head(&mark).await {
@@ -182,12 +198,12 @@ impl Bucket {
                     let age =
                         age.map(|(now, created)| Duration::try_from(now.duration_since(created)).unwrap_or_default());
                     if made.is_ok() && age.is_some_and(|age| age < WITH_IT) {
-                        return Ok(FIRST);
+                        return Ok(first);
                     }
                     made
                 }
                 // Made with the bucket itself.
-                Err(BucketError::Missing(_)) => return Ok(FIRST),
+                Err(BucketError::Missing(_)) => return Ok(first),
                 Err(error) => Err(error),
             },
             Ok(None) => self.mark().await,
@@ -205,11 +221,12 @@ impl Bucket {
                         Err(BucketError::Missing(_)) => false,
                         Err(error) => return Err(error),
                     };
-                return Ok(if of_old { FIRST } else { FORGOTTEN }.saturating_sub(age));
+                let within = if of_old { FIRST } else { FORGOTTEN }.saturating_sub(age);
+                return Ok(Recall { within, forgot: !of_old });
             }
             Err(error) => Err(error),
         };
-        made.map(|()| FORGOTTEN)
+        made.map(|()| Recall::ALL)
     }
 
     /// Leaves the mark in a bucket of records that has none. Where the bucket is somebody else's and takes no message
@@ -234,7 +251,8 @@ impl Bucket {
     /// The restart lost the records as well. Where there are none, this makes their bucket as [`Bucket::complete_in`] does.
     pub async fn back_in(&self, of: Option<&Description>, called: &Called) -> Duration {
         let Some(made) = called.made.filter(|_| !called.statuses.is_empty()) else {
-            return self.complete_in().await.unwrap_or_default().saturating_sub(FORGOTTEN - RETURN);
+            let within = self.complete_in().await.map_or(Duration::ZERO, |recall| recall.within);
+            return within.saturating_sub(FORGOTTEN - RETURN);
         };
         let span = |from, to: Timestamp| Duration::try_from(to.duration_since(from)).unwrap_or_default();
         let with_it = of.and_then(Description::made).is_some_and(|of| span(of, made) < WITH_IT);

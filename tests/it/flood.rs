@@ -95,7 +95,8 @@ async fn a_hundred_thousand_forged_records_fill_no_memory_and_hide_no_other_key(
         [&["status"], &["status", "service1", "--format", "json"], &["put", "service1", &file, "--wait", "5s"]];
     for verb in verbs {
         let ran = measured(&server, &bucket, verb).await;
-        assert_eq!(ran.code, 1, "{verb:?}: {}", ran.stderr);
+        // Those whose records are not young any more are asked for, and nobody is there.
+        assert!(ran.code == 1 || ran.code == 0 && verb[0] == "status", "{verb:?}: {}: {}", ran.code, ran.stderr);
         assert!(ran.peak < 95, "{verb:?}: {} MB", ran.peak);
         assert!(ran.took < Duration::from_secs(30), "{verb:?}: it took {:?}", ran.took);
         assert!(ran.stderr.contains("find out who writes so many"), "{verb:?}: {}", ran.stderr);

@@ -584,7 +584,7 @@ async fn waits_on(version: &'static str) {
     // Too young for a quick yes.
     let (code, answer, stderr, _) = put_wait(&bucket, &k, "n = 1", &["20s"]);
     assert_eq!((code, &answer["applied"]), (0, &json!(["a", "b"])), "{version}: {stderr}");
-    assert_eq!(bucket.complete_in().await.unwrap(), Duration::ZERO, "{version}");
+    assert_eq!(bucket.complete_in().await.unwrap().within, Duration::ZERO, "{version}");
     let (code, _, _, took) = put_wait(&bucket, &k, "n = 2", &["20s"]);
     assert!(code == 0 && took < SLACK, "{version}: {took:?}");
     assert!(lives.iter().all(|live| n(live) == 2));
@@ -595,5 +595,30 @@ async fn waits_on(version: &'static str) {
         assert!(died.elapsed() < Duration::from_secs(15), "{version}");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    assert_eq!(bucket.complete_in().await.unwrap(), Duration::ZERO, "{version}");
+    assert_eq!(bucket.complete_in().await.unwrap().within, Duration::ZERO, "{version}");
+}
+
+#[test]
+fn where_the_bucket_is_new_a_short_wait_counts_whoever_is_known_by_its_end() {
+    let server = Server::start();
+    let stage = Stage::at(&server.url());
+    stage.save("service1.toml", "n = 1\n");
+
+    // Nobody reads it, and nobody can have been forgotten.
+    let (code, events) = stage.once(&["--wait", "500ms"]);
+    let waited = events.last().unwrap();
+    assert_eq!((code, &waited["unread"], &waited["complete"]), (0, &json!(["service1"]), &Value::Null), "{events:?}");
+    let put = |text: &str, more: &[&str]| {
+        let file = document(text);
+        let (code, answer) =
+            stage.confhot(&[&["put", "service1", &file, "--wait", "500ms", "--format", "json"], more].concat());
+        (code, serde_json::from_str::<Value>(&answer).unwrap())
+    };
+    assert_eq!(put("n = 2", &["--instances", "0"]).0, 0);
+    assert_eq!(put("n = 3", &[]).0, 1, "none is known");
+
+    let mut service = crate::serve::serve(&server.url(), &stage.bucket, &["--instance", "a"]);
+    service.event("applied");
+    let (code, answer) = put("n = 4", &[]);
+    assert_eq!((code, &answer["applied"]), (0, &json!(["a"])), "{answer}");
 }
