@@ -28,6 +28,11 @@ pub(super) struct Fingerprint {
     ctime: (i64, u32),
 }
 
+/// Why a symlink is not followed that may have led to a directory: what was in it is out of sight, not gone.
+pub(super) fn leads_nowhere() -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, "it is a symlink that leads nowhere")
+}
+
 /// Which directory it is, whatever its path: device and inode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Id(u64, u64);
@@ -245,7 +250,12 @@ pub(super) fn walk(
             }
             if kind.is_symlink() {
                 visit(Visit::Link { rel: &rel, dir: &real, name: &name })?;
-                if fs::metadata(&path).is_ok_and(|about| about.is_dir()) {
+                let leads = fs::metadata(&path);
+                if leads.as_ref().is_err_and(is_absent) && !wanted(&name.to_string_lossy()) {
+                    visit(Visit::Unlisted { rel: &rel, error: leads_nowhere() })?;
+                    continue;
+                }
+                if leads.is_ok_and(|about| about.is_dir()) {
                     let Ok(to) = path.canonicalize() else { continue };
                     let mut chain = std::iter::successors(Some(&here), |above| above.up.as_ref());
                     if chain.any(|above| above.real.starts_with(&to)) {

@@ -489,6 +489,10 @@ impl Tree {
             let told = if written || told.how == How::Listed { told } else { told.with(How::Swapped) };
             match to.and_then(|to| fs::metadata(&to).map(|about| (to, about))) {
                 Ok((to, about)) if about.is_dir() => self.look_dir(path, &to, &about, told),
+                Err(error) if is_absent(&error) && !wanted => {
+                    let reason = disk::leads_nowhere().to_string();
+                    self.troubles.raise(Trouble::Unlisted { path: self.root.join(path), reason });
+                }
                 _ => {
                     self.forget_dirs(path, told);
                     if wanted {

@@ -270,6 +270,30 @@ fn a_symlink_that_leads_to_itself_or_nowhere_is_refused_until_a_file_takes_its_p
 }
 
 #[test]
+fn what_is_below_a_symlink_that_leads_nowhere_is_out_of_sight_and_not_gone() {
+    let stage = Stage::new();
+    stage.save(".data/x.toml", "v = 1\n");
+    symlink(".data", stage.dir().join("sub")).unwrap();
+    (0..6).for_each(|n| stage.save(&format!("k{n}.toml"), "v = 1\n"));
+    let mut loader = stage.loader(&["--prune"]);
+
+    fs::rename(stage.dir().join(".data"), stage.dir().join(".away")).unwrap();
+    eventually("a word about it", DEADLINE, || loader.stderr().contains("a symlink that leads nowhere").then_some(()));
+    // Longer than it takes to be sure that a file is gone.
+    std::thread::sleep(Duration::from_secs(4));
+    let (code, events) = stage.once(&["--prune"]);
+    assert_eq!((code, named(&events, "deleted").len()), (1, 0), "{events:#?}");
+    assert!(named(loader.events(), "deleted").is_empty() && named(loader.events(), "removed").is_empty());
+    assert!(stage.value("sub.x").is_some());
+
+    stage.save(".away/x.toml", "v = 2\n");
+    fs::rename(stage.dir().join(".away"), stage.dir().join(".data")).unwrap();
+    stage.holds("sub.x", "v = 2\n");
+    fs::remove_file(stage.dir().join("sub")).unwrap();
+    assert_eq!(loader.event("deleted")["key"], "sub.x");
+}
+
+#[test]
 fn what_is_no_regular_file_is_refused_until_it_is_one() {
     let stage = Stage::new();
     let dir = stage.dir();
