@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::{Map, Number, Value};
 use similar::{Algorithm, ChangeTag, DiffOp};
 
-use crate::document::{HIDDEN, push_key};
+use crate::document::{Document, HIDDEN, Sought, push_key, with_keys};
 
 /// One difference in meaning, at one place.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -40,8 +40,9 @@ pub fn changes(before: &Value, after: &Value) -> Vec<Change> {
     changes
 }
 
-/// Hides in `changes` what stands in one of `places`, which are as [`Change::path`] writes them, of scalars.
-pub fn hide(changes: &mut [Change], places: &BTreeSet<String>) {
+/// Hides in `changes` what is secret in one of `documents`, of which they are: where it is, and wherever else its text
+/// stands, as [`Document::shown`] does.
+pub fn hide(changes: &mut [Change], documents: &[&Document]) {
     fn cover(path: &mut String, value: &mut Value, places: &BTreeSet<String>) {
         let length = path.len();
         match value {
@@ -64,10 +65,17 @@ pub fn hide(changes: &mut [Change], places: &BTreeSet<String>) {
             _ => {}
         }
     }
+    let places: BTreeSet<String> = documents.iter().flat_map(|document| document.secret_places()).collect();
+    if places.is_empty() {
+        return;
+    }
+    let mut sought = Sought::of(documents);
     for change in changes {
         for value in [&mut change.before, &mut change.after].into_iter().flatten() {
-            cover(&mut change.path.clone(), value, places);
+            cover(&mut change.path.clone(), value, &places);
+            sought.hide_in(value);
         }
+        change.path = with_keys(&change.path, |key| sought.hide(key));
     }
 }
 

@@ -27,9 +27,9 @@ use hide::Secrets;
 #[cfg(feature = "secrets")]
 pub(crate) use hide::at_mut;
 pub use hide::{HIDDEN, shown_unparsed};
-pub(crate) use hide::{any_text, each_scalar};
+pub(crate) use hide::{Sought, any_text, each_scalar};
 pub use parse::{MAX_DEPTH, ParseError};
-pub(crate) use path::{push_key, written};
+pub(crate) use path::{push_key, with_keys, written};
 
 /// How a document is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

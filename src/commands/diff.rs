@@ -174,9 +174,7 @@ fn by_line(out: &Output, key: &Key, before: &Side, after: &Side) -> anyhow::Resu
 /// What changed; a secret that did is told, and is hidden.
 fn changes_shown(before: &Document, after: &Document) -> Vec<Change> {
     let mut changes = diff::changes(before.value(), after.value());
-    let mut places = before.secret_places();
-    places.extend(after.secret_places());
-    diff::hide(&mut changes, &places);
+    diff::hide(&mut changes, &[before, after]);
     changes
 }
 

@@ -1,6 +1,6 @@
 //! What a document says that is for no eyes: what was encrypted in it, and what its schema marks as secret.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ops::Range;
 use std::sync::{Arc, LazyLock};
 
@@ -77,7 +77,7 @@ impl Document {
         places
     }
 
-    /// What it says, with [`HIDDEN`] in the place of each secret.
+    /// What it says, with [`HIDDEN`] in the place of each secret, and of its text in every other string, number and key.
     pub fn shown(&self) -> Value {
         let mut value = self.value().clone();
         for path in &self.secrets().paths {
@@ -85,6 +85,7 @@ impl Document {
                 cover(at);
             }
         }
+        Sought::of(&[self]).hide_in(&mut value);
         value
     }
 
@@ -113,22 +114,7 @@ impl Document {
     /// `text` with [`HIDDEN`] in the place of each secret of this document that is in it, also quoted, or cut off where
     /// `text` ends with `…`.
     pub fn hide(&self, text: &str) -> String {
-        let mut shown = text.to_owned();
-        for secret in &self.secrets().texts {
-            for form in forms(secret) {
-                if shown.contains(&form) {
-                    shown = replace(&shown, &form);
-                }
-                if let Some(kept) = shown.strip_suffix('…') {
-                    let cut = form.char_indices().map(|(at, _)| at).filter(|at| *at >= SHORT).rev();
-                    let cut = cut.map(|at| &form[..at]).find(|begin| kept.ends_with(begin));
-                    if let Some(begin) = cut {
-                        shown = format!("{}{HIDDEN}…", &kept[..kept.len() - begin.len()]);
-                    }
-                }
-            }
-        }
-        shown
+        without(text, self.secrets().texts.iter().flat_map(|secret| forms(secret)))
     }
 
     /// Whether `word`, which has no white space, may be in one of its strings: it has it, or an escape.
@@ -307,6 +293,25 @@ fn forms(secret: &str) -> Vec<String> {
     forms
 }
 
+/// `text` with a mark in the place of each of `forms`, also where it ends with a part of one and `…`.
+fn without(text: &str, forms: impl IntoIterator<Item = impl AsRef<str>>) -> String {
+    let mut shown = text.to_owned();
+    for form in forms {
+        let form = form.as_ref();
+        if shown.contains(form) {
+            shown = replace(&shown, form);
+        }
+        if let Some(kept) = shown.strip_suffix('…') {
+            let cut = form.char_indices().map(|(at, _)| at).filter(|at| *at >= SHORT).rev();
+            let cut = cut.map(|at| &form[..at]).find(|begin| kept.ends_with(begin));
+            if let Some(begin) = cut {
+                shown = format!("{}{HIDDEN}…", &kept[..kept.len() - begin.len()]);
+            }
+        }
+    }
+    shown
+}
+
 fn replace(text: &str, secret: &str) -> String {
     if secret.len() >= SHORT {
         return text.replace(secret, HIDDEN);
@@ -323,6 +328,68 @@ fn replace(text: &str, secret: &str) -> String {
     }
     shown.push_str(&text[from..]);
     shown
+}
+
+/// The secrets of documents as texts, to be found in very many others: all that a document says.
+pub(crate) struct Sought {
+    /// As they may be written, in the order in which they are hidden.
+    forms: Vec<String>,
+    /// What these begin with, at most [`SHORT`] bytes.
+    starts: HashSet<Vec<u8>>,
+    /// So many bytes may still be read for them.
+    left: usize,
+}
+
+impl Sought {
+    pub(crate) fn of(documents: &[&Document]) -> Sought {
+        let mut secrets: Vec<&String> = documents.iter().flat_map(|document| &document.secrets().texts).collect();
+        secrets.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
+        secrets.dedup();
+        let forms: Vec<_> = secrets.into_iter().flat_map(|secret| forms(secret)).collect();
+        let starts = forms.iter().map(|form| form.as_bytes()[..form.len().min(SHORT)].to_vec()).collect();
+        Sought { forms, starts, left: MOST_READ }
+    }
+
+    /// `text` as [`Document::hide`] gives it, where that is another; as a whole, where to find them takes too long.
+    pub(crate) fn hide(&mut self, text: &str) -> Option<String> {
+        // What it takes to look into the shortest one.
+        const EACH: usize = 32;
+        let shortest = self.starts.iter().map(Vec::len).min()?;
+        let begins =
+            |rest: &[u8]| (shortest..=SHORT.min(rest.len())).any(|length| self.starts.contains(&rest[..length]));
+        if text == HIDDEN || !(0..text.len()).any(|at| begins(&text.as_bytes()[at..])) {
+            return None;
+        }
+        let Some(left) = self.left.checked_sub(self.forms.len() * (text.len() + EACH)) else {
+            return Some(HIDDEN.to_owned());
+        };
+        self.left = left;
+        let shown = without(text, &self.forms);
+        (shown != text).then_some(shown)
+    }
+
+    /// Hides them in the strings and keys of `value`, and numbers that hold one.
+    pub(crate) fn hide_in(&mut self, value: &mut Value) {
+        if self.forms.is_empty() {
+            return;
+        }
+        match value {
+            Value::String(text) => *text = self.hide(text).unwrap_or_else(|| std::mem::take(text)),
+            Value::Number(number) => {
+                if self.hide(&number.to_string()).is_some() {
+                    *value = HIDDEN.into();
+                }
+            }
+            Value::Array(items) => items.iter_mut().for_each(|item| self.hide_in(item)),
+            Value::Object(fields) => {
+                for (name, mut field) in std::mem::take(fields) {
+                    self.hide_in(&mut field);
+                    fields.insert(self.hide(&name).unwrap_or(name), field);
+                }
+            }
+            Value::Null | Value::Bool(_) => {}
+        }
+    }
 }
 
 /// The text that `bytes` are shown as where they are no document but their kind has secrets: nobody can tell them apart.
@@ -382,6 +449,30 @@ mod tests {
             assert!(!marked.shown().to_string().contains("hunter"), "{}", marked.shown());
             assert!(!format!("{marked:?}").contains("hunter"));
         }
+    }
+
+    #[test]
+    fn a_secret_is_hidden_in_all_that_is_said_wherever_else_its_text_stands() {
+        let text = "\
+            pass: &a hunter2\nother: *a\nin: x hunter2 y\nlist: [hun, hunter22]\nhunter2: 1\n\
+            pin: 77\nport: 77\nfar: 1774\nof 77: true\nurl: x://h?p=hunter2\n";
+        let marked = document(text, Format::Yaml).marked(vec![path("pass"), path("pin")]);
+        let shown = serde_json::json!({
+            "pass": HIDDEN, "other": HIDDEN, "in": "x [hidden] y", "list": ["hun", "[hidden]2"], HIDDEN: 1,
+            "pin": HIDDEN, "port": HIDDEN, "far": 1774, "of [hidden]": true, "url": "x://h?p=[hidden]",
+        });
+        assert_eq!(marked.shown(), shown);
+    }
+
+    #[test]
+    fn where_it_takes_too_long_to_find_the_secrets_what_may_hold_one_is_hidden_as_a_whole() {
+        let secrets: Vec<String> = (0..3000).map(|n| format!("secret-{n:04}")).collect();
+        let others: Vec<String> = (0..3000).map(|n| format!("a secret-no {n:04}")).collect();
+        let json = serde_json::json!({ "pass": secrets, "others": others, "plain": "nothing of it" });
+        let shown = document(&json.to_string(), Format::Json).marked(vec![path("pass")]).shown();
+
+        assert_eq!((&shown["others"][0], &shown["others"][2999]), (&others[0].as_str().into(), &HIDDEN.into()));
+        assert_eq!(shown["plain"], "nothing of it");
     }
 
     #[test]

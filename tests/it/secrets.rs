@@ -430,6 +430,37 @@ fn a_service_that_starts_without_a_server_still_knows_what_is_secret() {
 }
 
 #[test]
+fn a_marked_secret_that_stands_elsewhere_too_is_hidden_there_in_what_is_told_by_meaning() {
+    let stage = Stage::new();
+    let put = |text: &str| assert_eq!(stage.said(&["put", "service1", "--as", "yaml"], text).0, 0);
+    put("n: 1\n");
+    crate::schemas::store(&stage, "_schema.service1", MARKS);
+    put("pin: &a pl4nted-x\nother: *a\nthird: \"x pl4nted-x y\"\nof pl4nted-x: [n]\n");
+
+    let (code, text, _) = stage.said(&["diff", "service1", "--structural"], "");
+    let told = [
+        "- n: 1",
+        "+ pin: \"[hidden]\"",
+        "+ other: \"[hidden]\"",
+        "+ third: \"x [hidden] y\"",
+        "+ \"of [hidden]\": [\"n\"]",
+    ];
+    assert_eq!((code, text.lines().collect::<Vec<_>>()), (1, told.to_vec()));
+    for more in [&[][..], &["--structural"]] {
+        let (_, told, _) = stage.said(&[&["diff", "service1", "--format", "json"], more].concat(), "");
+        assert!(!told.contains("pl4nted") && told.contains("x [hidden] y"), "{told}");
+    }
+    let (_, exact, _) = stage.said(&["get", "service1", "--format", "json"], "");
+    assert_eq!(serde_json::from_str::<Value>(&exact).unwrap()["value"]["other"], "pl4nted-x");
+
+    let mut service = stage.serve(&["--http", "127.0.0.1:0"]);
+    service.event("applied");
+    let (_, config) = http_get(&format!("{}/config", crate::serve::address(&service))).unwrap();
+    let value = json!({"pin": "[hidden]", "other": "[hidden]", "third": "x [hidden] y", "of [hidden]": ["n"]});
+    assert_eq!(serde_json::from_str::<Value>(&config).unwrap()["value"], value);
+}
+
+#[test]
 fn where_the_schema_is_broken_nobody_knows_what_is_secret_and_nothing_is_shown() {
     let stage = Stage::new();
     stage.put("service1", "n = 1\npin = 'first'\n");
