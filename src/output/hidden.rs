@@ -7,7 +7,11 @@
 use std::borrow::Cow;
 
 use confhot::document::HIDDEN as MARK;
+use serde::de::IgnoredAny;
 use serde_json::Value;
+
+/// A password that is a parameter of a URL, or of what databases take instead of one.
+const PARAMETER: &str = "password=";
 
 /// `text` without the passwords of the URLs in it, also where they are a parameter (`?password=`).
 ///
@@ -15,12 +19,74 @@ use serde_json::Value;
 /// last `@` may be part of it. One that is hidden already is left as it is.
 pub(crate) fn without_passwords(text: &str) -> Cow<'_, str> {
     let text = debugged(text);
-    let shown: Vec<Cow<'_, str>> = text.split_inclusive(char::is_whitespace).map(word).collect();
-    if shown.iter().all(|word| matches!(word, Cow::Borrowed(_))) {
+    let shown: Vec<Cow<'_, str>> = text.split_inclusive('\n').map(of_line).collect();
+    if shown.iter().all(|line| matches!(line, Cow::Borrowed(_))) {
         drop(shown);
         return text;
     }
     shown.concat().into()
+}
+
+/// One line, which may be painted, and be of a diff. Where it is JSON as a whole, it is certain where each string ends.
+fn of_line(line: &str) -> Cow<'_, str> {
+    if !line.contains("://") && !line.to_ascii_lowercase().contains(PARAMETER) {
+        return line.into();
+    }
+    let (paint, rest) = line.split_at(painted(line));
+    let said = rest.trim_end_matches(['\r', '\n']);
+    let said = said.strip_suffix(RESET).unwrap_or(said);
+    let end = &rest[said.len()..];
+    let (mark, json) = said.split_at(said.len() - said.trim_start_matches(['+', '-', ' ', '\t']).len());
+    let shown = match json.starts_with(['{', '[']) && serde_json::from_str::<IgnoredAny>(json).is_ok() {
+        true => of_json(json),
+        false => of_words(json),
+    };
+    match shown {
+        Cow::Borrowed(_) => line.into(),
+        Cow::Owned(shown) => format!("{paint}{mark}{shown}{end}").into(),
+    }
+}
+
+/// What ends a painted line.
+const RESET: &str = "\u{1b}[0m";
+
+/// How long the escapes are that a painted line begins with.
+fn painted(line: &str) -> usize {
+    let mut length = 0;
+    while let Some(escape) = line[length..].strip_prefix("\u{1b}[") {
+        let Some(end) = escape.find(|c: char| !c.is_ascii_digit() && c != ';') else { break };
+        if !escape[end..].starts_with('m') {
+            break;
+        }
+        length = line.len() - escape.len() + end + 1;
+    }
+    length
+}
+
+/// What is JSON, string by string, as they are written.
+fn of_json(json: &str) -> Cow<'_, str> {
+    let mut shown = Vec::new();
+    let mut rest = json;
+    while let Some(open) = rest.find('"') {
+        let (before, text) = rest.split_at(open + 1);
+        let mut escaped = false;
+        let closes = |c: char| {
+            let closes = c == '"' && !escaped;
+            escaped = c == '\\' && !escaped;
+            closes
+        };
+        let (text, after) = text.split_at(text.find(closes).unwrap_or(text.len()));
+        let (quote, after) = after.split_at(after.len().min(1));
+        shown.extend([before.into(), of_words(text), quote.into()]);
+        rest = after;
+    }
+    shown.push(rest.into());
+    if shown.iter().all(|part| matches!(part, Cow::Borrowed(_))) { json.into() } else { shown.concat().into() }
+}
+
+fn of_words(text: &str) -> Cow<'_, str> {
+    let shown: Vec<Cow<'_, str>> = text.split_inclusive(char::is_whitespace).map(word).collect();
+    if shown.iter().all(|word| matches!(word, Cow::Borrowed(_))) { text.into() } else { shown.concat().into() }
 }
 
 /// A URL as Rust's `Debug` writes it, which is how libraries log one.
@@ -99,13 +165,29 @@ fn word(word: &str) -> Cow<'_, str> {
         shown = format!("{}{MARK}{}", &word[..before], &rest[at..]).into();
     }
     let mut from = 0;
-    while let Some(found) = shown[from..].to_ascii_lowercase().find("password=") {
-        let start = from + found + "password=".len();
+    while let Some(found) = shown[from..].to_ascii_lowercase().find(PARAMETER) {
+        let start = from + found + PARAMETER.len();
         let end = shown[start..].find(|c: char| c == '&' || c.is_whitespace()).map_or(shown.len(), |end| start + end);
+        let end = closing_quote(&shown, start, end).unwrap_or(end);
         shown = format!("{}{MARK}{}", &shown[..start], &shown[end..]).into();
         from = start + MARK.len();
     }
     shown
+}
+
+/// Where the string ends whose URL has a parameter from `start` on, if it is certain: a quote is right before the URL, and
+/// the last one like it has nothing behind it, up to `end`, but what closes a list. Any other may be of the password.
+fn closing_quote(word: &str, start: usize, end: usize) -> Option<usize> {
+    let (before, _) = word[..start].rsplit_once("://")?;
+    let scheme = before.trim_end_matches(|c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.'));
+    let quote = scheme.chars().next_back().filter(|c| matches!(c, '"' | '\''))?;
+    let is_escaped = |text: &str| (text.len() - text.trim_end_matches('\\').len()) % 2 == 1;
+    let opened = &scheme[..scheme.len() - 1];
+    let at = start + word[start..end].rfind(quote)?;
+    let closes = |c: char| matches!(c, ',' | ';' | ')' | ']' | '}');
+    let ends = end == word.trim_end().len() && word[at + 1..end].trim_start_matches(closes).is_empty();
+    let within = word[scheme.len()..start].contains(quote);
+    (ends && !within && !is_escaped(opened) && !is_escaped(&word[..at])).then_some(at)
 }
 
 #[cfg(test)]
@@ -137,6 +219,40 @@ mod tests {
         );
         assert_eq!(without_passwords("x://u:s3cr…\n"), "x://u:[hidden]…\n");
         assert_eq!(without_passwords("host=h PassWord=s3cret user=me"), "host=h PassWord=[hidden] user=me");
+    }
+
+    #[test]
+    fn a_string_that_ends_with_a_password_stays_one_where_its_end_is_certain() {
+        for (text, shown) in [
+            (
+                r#"{"a":"postgres://u:p@x/y?password=z", "b":1}"#,
+                r#"{"a":"postgres://u:[hidden]@x/y?password=[hidden]", "b":1}"#,
+            ),
+            (
+                r#"{"a":"x://u:p@h?password=z","b":["x://u:\"p@h?password=z\",","c"]}"#,
+                r#"{"a":"x://u:[hidden]@h?password=[hidden]","b":["x://u:[hidden]@h?password=[hidden]","c"]}"#,
+            ),
+            // Of a diff, and painted.
+            (r#"+["x://h?password=z","b"]"#, r#"+["x://h?password=[hidden]","b"]"#),
+            ("\u{1b}[32m-[\"x://h?password=z\"]\u{1b}[0m", "\u{1b}[32m-[\"x://h?password=[hidden]\"]\u{1b}[0m"),
+            ("\u{1b}[1m\u{1b}[31mpassword=z\u{1b}[0m\n", "\u{1b}[1m\u{1b}[31mpassword=[hidden]\u{1b}[0m\n"),
+            // No JSON, or not all of it.
+            (r#"  "a": "x://h?password=z","#, r#"  "a": "x://h?password=[hidden]","#),
+            ("a = 'x://h?password=z' # why", "a = 'x://h?password=[hidden]' # why"),
+            (r#"{a: "x://h?password=z", b: 1}"#, r#"{a: "x://h?password=[hidden]", b: 1}"#),
+            // Where that may be the password too.
+            (r#"a: x://h?password=z","#, "a: x://h?password=[hidden]"),
+            (r#"["x://h?password=z","b","#, r#"["x://h?password=[hidden]","#),
+            (r#"'x://h?password=z", 1"#, "'x://h?password=[hidden] 1"),
+            (r#""x://h?password=z"y"#, r#""x://h?password=[hidden]"#),
+            (r#""x://h?password=z\", 1"#, r#""x://h?password=[hidden] 1"#),
+            (r#"\"x://h?password=z", 1"#, r#"\"x://h?password=[hidden] 1"#),
+            (r#""x://h","password=z", 1"#, r#""x://h","password=[hidden] 1"#),
+            (r#""x://h?a="&password=z", 1"#, r#""x://h?a="&password=[hidden] 1"#),
+        ] {
+            assert_eq!(without_passwords(text), shown);
+            assert_eq!(without_passwords(shown), shown, "it is hidden already");
+        }
     }
 
     #[test]
