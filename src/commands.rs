@@ -242,13 +242,17 @@ pub(crate) fn told_lost(session: &Session, past: &Past) -> bool {
     past.lost.is_empty()
 }
 
+/// How the document that `entry` holds is written, if it is known: as its header says, else as the key's previous document.
+pub(crate) async fn format_known(bucket: &Bucket, entry: &Entry) -> Result<Option<Format>, BucketError> {
+    match entry.provenance.format {
+        None => Ok(previous_format(&bucket.history(&entry.key).await?, entry.revision)),
+        known => Ok(known),
+    }
+}
+
 /// The document that `entry` holds: as its header says, else as the key's previous document is written, else as it looks.
 pub(crate) async fn document_of(bucket: &Bucket, entry: &Entry) -> Result<Result<Document, ParseError>, BucketError> {
-    let before = match entry.provenance.format {
-        None => previous_format(&bucket.history(&entry.key).await?, entry.revision),
-        known => known,
-    };
-    Ok(live::document_of(entry, before))
+    Ok(live::document_of(entry, format_known(bucket, entry).await?))
 }
 
 /// Whether what the bucket carries for `key` allows `document` there: its schema; a schema's key takes schemas only.

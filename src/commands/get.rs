@@ -2,11 +2,12 @@
 
 use confhot::document::Document;
 use confhot::kv::{Entry, Key, Operation};
+use confhot::live;
 use serde_json::json;
 
 use super::revision::{Moment, Which};
 use super::signing::{Trusting, require};
-use super::{Marks, No, Outcome, Session, absent, document_of};
+use super::{Marks, No, Outcome, Session, absent, document_of, format_known};
 
 /// Write a key's value, exactly the bytes that are stored
 ///
@@ -74,8 +75,9 @@ pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome
         }
         return Ok(Outcome::Yes);
     }
-    let document = document_of(&bucket, &entry).await?.ok();
-    let format = document.as_ref().map(Document::format).or(entry.provenance.format);
+    let known = format_known(&bucket, &entry).await?;
+    let document = live::document_of(&entry, known).ok();
+    let format = document.as_ref().map(Document::format).or(known);
     let digest = entry.digest();
     let Entry { key, revision, created, provenance: from, value, .. } = entry;
     let value = match document {

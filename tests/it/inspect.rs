@@ -236,6 +236,16 @@ fn get_as_json_parses_the_value_and_tells_where_it_came_from() {
     );
 }
 
+#[test]
+fn get_as_json_tells_the_format_of_the_keys_previous_document_also_where_the_value_is_not_in_it() {
+    let here = Here::with(&["x = 1\n"]);
+    here.store("service1", b"x: 1\n");
+
+    let told = here.run("get service1 --format json");
+
+    assert!(told.contains(r#""format":"toml""#) && told.contains(r#""value":"x: 1\n"}"#), "{told}");
+}
+
 // ---- put
 
 #[test]
