@@ -94,7 +94,7 @@ impl Side {
     fn parsed(entry: Entry, document: Result<Document, ParseError>, marks: &Marks) -> Side {
         let label = format!("{}@{}", entry.key, entry.revision);
         let format = document.as_ref().ok().map(Document::format).or(entry.provenance.format);
-        let parsed = document.map(|document| marks.mark(document));
+        let parsed = or_empty(document, &entry.value).map(|document| marks.mark(document));
         let shown = marks.text(&entry.value, parsed.as_ref().ok());
         Side { label, revision: Some(entry.revision), bytes: entry.value, parsed, format, shown }
     }
@@ -108,12 +108,20 @@ impl Side {
         let bytes = read(path)?;
         let document = match format_of(path).or(format) {
             Some(format) => Document::parse_or_empty(bytes.clone(), format),
-            None => Document::detect(bytes.clone()),
+            None => or_empty(Document::detect(bytes.clone()), &bytes),
         };
         let (label, parsed) = (shown(path), document.map(|document| marks.mark(document)));
         let shown = marks.text(&bytes, parsed.as_ref().ok());
         Ok(Side { label, revision: None, bytes, parsed, format, shown })
     }
+}
+
+/// The empty document for bytes that hold none, whose format nothing tells; TOML is the one in which they are valid.
+fn or_empty(document: Result<Document, ParseError>, bytes: &Bytes) -> Result<Document, ParseError> {
+    document.or_else(|error| match error.is_empty() {
+        true => Document::parse_or_empty(bytes.clone(), Format::Toml),
+        false => Err(error),
+    })
 }
 
 pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome> {

@@ -494,6 +494,23 @@ fn diff_compares_the_head_with_a_file_or_stdin() {
 }
 
 #[test]
+fn diff_compares_an_empty_value_of_another_client_as_the_empty_document() {
+    for empty in [&b""[..], b" \n"] {
+        let here = Here::new();
+        here.store("service1", empty);
+        here.put("service1", "n = 1\n");
+
+        assert_eq!(here.run("diff service1 --structural"), "+ n: 1\n= 1");
+        for line in ["diff service1 --format json", "diff service1 --structural --format json"] {
+            let told = here.run(line);
+            assert!(told.contains(r#""changes":[{"path":"n","before":null,"after":1}]"#), "{told}");
+        }
+        here.file("empty", empty);
+        assert_eq!(here.run("diff absent --structural --file empty"), "= 0");
+    }
+}
+
+#[test]
 fn diff_by_meaning_sees_through_the_format() {
     let here = Here::with(&["# ports\n[server]\nport = 8080\nold = true\n"]);
     here.file("same.yaml", "server: {old: true, port: 8080}\n");
