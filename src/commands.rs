@@ -161,6 +161,8 @@ pub(crate) enum No {
     Absent { key: Key, bucket: String, nearest: Option<String> },
     #[error("{key} was deleted at revision {at}")]
     Deleted { key: Key, at: Revision },
+    #[error("{key} was deleted at revision {at}")]
+    Tombstone { key: Key, at: Revision },
     #[error("{key} was written only after revision {at}")]
     Later { key: Key, at: Revision },
     #[error("the bucket {bucket} has no journal")]
@@ -399,7 +401,10 @@ fn hint_of_no(no: &No) -> Option<String> {
         No::Deleted { key, .. } => {
             format!("its history stays: `confhot history {key}`, `confhot get {key} --revision @~1`")
         }
-        No::NotRetained { key, .. } | No::PastTheEnd { key, .. } | No::NothingOlder { key, .. } => {
+        No::NotRetained { key, .. }
+        | No::PastTheEnd { key, .. }
+        | No::NothingOlder { key, .. }
+        | No::Tombstone { key, .. } => {
             format!("`confhot history {key}` lists the revisions that are retained")
         }
         No::Unusable { key, .. } => format!("`confhot rollback {key} REVISION` goes to another one"),

@@ -60,7 +60,9 @@ pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome
         Some(Moment(None)) | None => args.revision.resolve(&bucket, &args.key).await?,
     };
     if entry.operation == Operation::Delete {
-        return Err(No::Deleted { key: args.key, at: entry.revision }.into());
+        let (key, at) = (args.key, entry.revision);
+        let head = matches!(args.at, None | Some(Moment(None))) && args.revision == Which::HEAD;
+        return Err(if head { No::Deleted { key, at } } else { No::Tombstone { key, at } }.into());
     }
     require(&bucket, trust.as_ref(), &entry).await?;
     if !session.out.is_json() && (args.reveal || !session.out.is_terminal()) {

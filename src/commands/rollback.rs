@@ -79,7 +79,7 @@ pub(crate) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome
         },
     };
     if target.operation == Operation::Delete {
-        return Err(No::Deleted { key, at: target.revision }.into());
+        return Err(No::Tombstone { key, at: target.revision }.into());
     }
     if head.operation == Operation::Put && head.value == target.value && bucket.is_signed(head) {
         let waiting = waiting.begin(&bucket, Some(&key)).await?;

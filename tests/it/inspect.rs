@@ -192,6 +192,24 @@ fn get_of_a_deleted_key_is_a_no_and_its_history_is_still_there() {
 }
 
 #[test]
+fn get_of_a_tombstone_by_its_revision_does_not_name_that_revision_again() {
+    let here = Here::with(&["n = 1\n"]);
+    here.command("delete service1 --yes").assert().success();
+    here.put("service1", "n = 3\n");
+
+    for line in [
+        "get service1 --revision @~1",
+        "get service1 --revision 2",
+        "get service1 --at 2",
+        "rollback service1 @~1 --yes",
+    ] {
+        let told = "! error: service1 was deleted at revision 2\n\
+                    ! hint: `confhot history service1` lists the revisions that are retained\n= 1";
+        assert_eq!(here.run(line), told, "{line}");
+    }
+}
+
+#[test]
 fn an_unknown_key_names_the_nearest_one() {
     let here = Here::with(&["n = 1\n"]);
 
