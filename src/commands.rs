@@ -219,7 +219,7 @@ pub(crate) struct Unconfirmed {
     verb: &'static str,
 }
 
-/// The error that an absent key is, with the key that was probably meant.
+/// The error that an absent key is, with the one that is nearest to it.
 pub(crate) async fn absent(bucket: &Bucket, key: &Key) -> anyhow::Error {
     // Whoever may read one key may not be allowed to list them all; the error is the same without a guess.
     let keys = bucket.keys(&Pattern::all()).await.unwrap_or_default();
@@ -227,10 +227,18 @@ pub(crate) async fn absent(bucket: &Bucket, key: &Key) -> anyhow::Error {
     No::Absent { key: key.clone(), bucket: bucket.name().to_owned(), nearest }.into()
 }
 
-/// Which of `names` was probably meant by `name`.
+/// Which of `names` is the nearest to `name`.
 pub(crate) fn nearest(name: &str, names: impl Iterator<Item = String>) -> Option<String> {
-    let alike = |other: &str| strsim::jaro_winkler(name, other);
-    names.filter(|other| alike(other) > 0.8).max_by(|a, b| alike(a).total_cmp(&alike(b)))
+    names.max_by(|a, b| likeness(name, a).total_cmp(&likeness(name, b)))
+}
+
+/// Whether `other` was probably meant by `name`.
+pub(crate) fn is_alike(name: &str, other: &str) -> bool {
+    likeness(name, other) > 0.8
+}
+
+fn likeness(name: &str, other: &str) -> f64 {
+    strsim::jaro_winkler(name, other)
 }
 
 /// Says on stderr of which keys it is not known what they were; true where it is known of all.
@@ -396,7 +404,10 @@ pub(crate) fn hint(error: &anyhow::Error) -> Option<String> {
 
 fn hint_of_no(no: &No) -> Option<String> {
     Some(match no {
-        No::Absent { nearest: Some(nearest), .. } => format!("did you mean `{nearest}`?"),
+        No::Absent { key, nearest: Some(nearest), .. } if is_alike(key.as_str(), nearest) => {
+            format!("did you mean `{nearest}`?")
+        }
+        No::Absent { nearest: Some(nearest), .. } => format!("the nearest key is `{nearest}`"),
         No::Absent { nearest: None, .. } => "`confhot keys` lists what is there".into(),
         No::Deleted { key, .. } => {
             format!("its history stays: `confhot history {key}`, `confhot get {key} --revision @~1`")
@@ -537,11 +548,16 @@ mod tests {
     #[test]
     fn a_hint_is_chosen_by_the_kind_of_error() {
         let conflict = PublishError::Conflict { key: key(), expected: 42, actual: 44 };
-        let near = No::Absent { key: key(), bucket: "configs".into(), nearest: Some("service2".into()) };
+        let absent = |nearest: Option<&str>| {
+            let nearest = nearest.map(str::to_owned);
+            hint(&No::Absent { key: key(), bucket: "configs".into(), nearest }.into())
+        };
         let missing = PublishError::from(BucketError::Missing("configs".into()));
 
         assert_eq!(hint(&conflict.into()).as_deref(), Some("`confhot diff service1 42` shows what changed since"));
-        assert_eq!(hint(&near.into()).as_deref(), Some("did you mean `service2`?"));
+        assert_eq!(absent(Some("service2")).as_deref(), Some("did you mean `service2`?"));
+        assert_eq!(absent(Some("web")).as_deref(), Some("the nearest key is `web`"));
+        assert_eq!(absent(None).as_deref(), Some("`confhot keys` lists what is there"));
         assert_eq!(
             hint(&anyhow::Error::from(missing).context("outer")).as_deref(),
             Some("`confhot loader` and `confhot put` make it; --bucket names another one")
@@ -550,10 +566,14 @@ mod tests {
     }
 
     #[test]
-    fn only_a_name_that_is_alike_is_offered() {
-        let names = || ["service2", "billing.api", "serviec1"].map(str::to_owned).into_iter();
+    fn the_nearest_name_is_found_however_far_it_is_and_taken_for_meant_where_it_is_alike() {
+        let nearest = |name: &str, names: &[&str]| nearest(name, names.iter().map(|&name| name.to_owned()));
+        let names = ["service2", "billing.api", "serviec1"];
 
-        assert_eq!(nearest("service1", names()).as_deref(), Some("serviec1"));
-        assert_eq!(nearest("web", names()), None);
+        assert_eq!(nearest("service1", &names).as_deref(), Some("serviec1"));
+        assert_eq!(nearest("bill", &names).as_deref(), Some("billing.api"));
+        assert_eq!(nearest("b", &["a"]).as_deref(), Some("a"));
+        assert_eq!(nearest("b", &[]), None);
+        assert!(is_alike("service1", "serviec1") && !is_alike("b", "a") && !is_alike("web", "service2"));
     }
 }

@@ -10,7 +10,7 @@ use std::path::Path;
 use anyhow::{Context as _, bail};
 
 pub(super) use self::text::Context;
-use crate::commands::nearest;
+use crate::commands::{is_alike, nearest};
 
 impl Context {
     /// The context called `name`.
@@ -24,7 +24,7 @@ impl Context {
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 let names = fs::read_dir(&dir).into_iter().flatten().flatten();
                 let names = names.filter_map(|file| Some(file.file_name().to_str()?.strip_suffix(".json")?.to_owned()));
-                match nearest(name, names) {
+                match nearest(name, names).filter(|near| is_alike(name, near)) {
                     Some(near) => bail!("there is no context `{name}`, but `{near}`"),
                     None => bail!("there is no context `{name}` in {}", dir.display()),
                 }

@@ -219,6 +219,11 @@ fn an_unknown_key_names_the_nearest_one() {
     }
     assert_eq!(
         here.run("get web"),
+        "! error: there is no key web in the bucket BUCKET\n! hint: the nearest key is `service1`\n= 1"
+    );
+    here.command("delete service1 --yes").assert().success();
+    assert_eq!(
+        here.run("get web"),
         "! error: there is no key web in the bucket BUCKET\n! hint: `confhot keys` lists what is there\n= 1"
     );
 }

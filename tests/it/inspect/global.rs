@@ -230,7 +230,7 @@ fn quiet_leaves_the_answer_and_the_error() {
     assert_eq!(here.run("get service1 -q"), "n = 1\n= 0");
     assert_eq!(
         here.run("get absent -q"),
-        "! error: there is no key absent in the bucket BUCKET\n! hint: `confhot keys` lists what is there\n= 1"
+        "! error: there is no key absent in the bucket BUCKET\n! hint: the nearest key is `service1`\n= 1"
     );
 }
 
