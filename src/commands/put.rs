@@ -10,7 +10,8 @@ use confhot::checkout::Checkout;
 use confhot::document::guard::{self, Extent, Suspicion};
 use confhot::document::{Document, Format, ParseError};
 use confhot::kv::{
-    Bucket, BucketError, Entry, Expect, Key, Operation, Provenance, PublishError, Revision, Settings, Write, Writer,
+    Bucket, BucketError, Description, Entry, Expect, Key, Operation, Provenance, PublishError, Revision, Settings,
+    Write, Writer,
 };
 use confhot::wait::{Target, Verdict};
 use jiff::Timestamp;
@@ -128,6 +129,8 @@ pub(crate) async fn run(session: &Session, mut args: Args) -> anyhow::Result<Out
     let waiting = args.waiting.begin(&bucket, Some(&key)).await?.map(|waiting| (waiting, args.rollback_on_reject));
     let mut check = args.validate.check()?;
     let mut tries = 0;
+    // The bucket, once it was looked at.
+    let mut found = None;
     loop {
         tries += 1;
         let expect = expect(&key, head.as_ref(), expected)?;
@@ -154,16 +157,19 @@ pub(crate) async fn run(session: &Session, mut args: Args) -> anyhow::Result<Out
             }
         }
         if head.is_none() {
-            bucket.ensure(&Settings::default()).await?;
+            found = Some(bucket.ensure(&Settings::default()).await?);
         }
         let bytes = document.bytes().clone();
         let write = Write::put(key.clone(), bytes, document.digest(), provenance.clone(), expect);
         match bucket.publish(&write).await {
             Ok(published) => {
-                if waiting.is_none() {
-                    // What instances tell in is lost in a restart of the server, and made by whoever publishes next.
-                    let _ = bucket.ensure(&Settings::default()).await;
-                }
+                // What instances tell in is lost in a restart of the server, and made by whoever publishes next.
+                let asked = match (&waiting, &found) {
+                    (None, _) => bucket.ensure(&Settings::default()).await.ok(),
+                    (Some(_), None) => bucket.describe().await.ok(),
+                    (Some(_), Some(_)) => None,
+                };
+                note_differences(session, &bucket, asked.or(found).as_ref());
                 let text = format!("{key} is published at revision {}", published.revision);
                 let target = Target { key, revision: published.revision, digest: document.digest() };
                 return told(session, &bucket, target, Some(&text), waiting).await;
@@ -172,6 +178,14 @@ pub(crate) async fn run(session: &Session, mut args: Args) -> anyhow::Result<Out
             Err(error) => return Err(error.into()),
         }
         head = self::head(&bucket, &key).await?;
+    }
+}
+
+/// Says where a bucket is not as confhot makes it, as the loader does.
+fn note_differences(session: &Session, bucket: &Bucket, found: Option<&Description>) {
+    let differences = found.map(|found| found.differences.join("; ")).unwrap_or_default();
+    if !differences.is_empty() {
+        session.out.note(&format!("bucket `{}` is used as it is, though {differences}", bucket.name()));
     }
 }
 

@@ -287,6 +287,31 @@ fn put_makes_the_bucket_and_stores_a_file_or_stdin() {
 }
 
 #[test]
+fn put_says_where_a_bucket_is_not_as_confhot_makes_it_and_uses_it_as_it_is() {
+    let here = Here::new();
+    here.store("other", b"n = 1\n");
+    here.file("a.toml", "n = 1\n");
+    here.file("b.toml", "n = 1\n");
+
+    let note = "! bucket `BUCKET` is used as it is, though history is 9, confhot makes it 64; ";
+    for line in ["put a a.toml", "put b a.toml --wait 5s --instances 0", "put other a.toml"] {
+        let told = here.run(line);
+        let unchanged = line == "put other a.toml";
+        assert_eq!(told.matches(note).count(), usize::from(!unchanged), "{told}");
+        assert!(told.ends_with("= 0"), "{told}");
+    }
+    here.file("a.toml", "n = 2\n");
+    for line in ["put a a.toml", "put other a.toml --wait 5s --instances 0"] {
+        let told = here.run(line);
+        assert_eq!((told.matches(note).count(), told.ends_with("= 0")), (1, true), "{told}");
+    }
+    here.file("a.toml", "n = 3\n");
+    assert!(!here.run("put a a.toml -q").contains('!'));
+    // It cannot store several as one.
+    assert!(here.run("put --set a.toml b.toml").ends_with("= 1"));
+}
+
+#[test]
 fn put_of_the_heads_bytes_makes_no_revision() {
     let here = Here::with(&["n = 1\n"]);
 

@@ -6,7 +6,7 @@ use confhot::document::Document;
 use confhot::kv::{Bucket, ChangeSet, Entry, Expect, Key, Operation, Provenance, PublishError, Settings, Write};
 use serde_json::{Value, json};
 
-use super::{Args, Checkouts, TRIES, head, provenance, suspicion};
+use super::{Args, Checkouts, TRIES, head, note_differences, provenance, suspicion};
 use crate::commands::wait::{self, Stood};
 use crate::commands::{No, Outcome, Session, judge, validate};
 
@@ -30,9 +30,11 @@ pub(super) async fn run(session: &Session, args: Args) -> anyhow::Result<Outcome
             judge(&bucket, &member.key, &member.document).await?.map_err(invalid)?;
         }
     }
-    if !bucket.ensure(&Settings::default()).await?.atomic {
+    let found = bucket.ensure(&Settings::default()).await?;
+    if !found.atomic {
         return Err(No::NotAsOne { bucket: bucket.name().to_owned() }.into());
     }
+    note_differences(session, &bucket, Some(&found));
     let waiting = args.waiting.begin(&bucket, None).await?;
     let from = provenance(session, args.message);
     let mut tries = 0;
