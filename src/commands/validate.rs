@@ -145,7 +145,8 @@ pub(super) async fn check(
         if let Some(document) = &document {
             let schema = file.key.as_ref().and_then(|key| schemas.get(&(file.root.clone(), key.schema()?)));
             if file.key.as_ref().is_none_or(|key| !key.is_own()) {
-                file.errors.extend(document.refuse_hidden().err().map(Problem::from));
+                let hidden = document.find_hidden();
+                file.errors.extend(hidden.map(|(at, error)| Problem { at, ..error.into() }));
             }
             file.errors.extend(schema.into_iter().flat_map(|schema| schema.check(document)).map(Problem::from));
             if let (Some(check), Some(key), []) = (check, &file.key, &file.errors[..])

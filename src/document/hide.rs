@@ -127,13 +127,26 @@ impl Document {
     /// # Errors
     /// Where the first one is.
     pub fn refuse_hidden(&self) -> Result<(), ParseError> {
-        if !self.may_hold(HIDDEN) {
-            return Ok(());
+        match self.find_hidden() {
+            None => Ok(()),
+            Some((Some(at), error)) => {
+                let place = error.line.zip(error.column);
+                Err(ParseError::located(place, format!("{at}: {}", error.reason)))
+            }
+            Some((None, error)) => Err(error),
         }
+    }
+
+    /// As [`Document::refuse_hidden`], with the path to the first one apart, as [`crate::diff::Change::path`] writes it;
+    /// none leads to a comment.
+    pub fn find_hidden(&self) -> Option<(Option<String>, ParseError)> {
+        if !self.may_hold(HIDDEN) {
+            return None;
+        }
+        let reason = format!("`{HIDDEN}` stands where a secret was when this was shown; put the secret back");
         if !any_text(self.value(), &|text| text.contains(HIDDEN)) {
-            let place = self.hidden_in_comment();
-            let reason = format!("`{HIDDEN}` stands where a secret was when this was shown; put the secret back");
-            return place.map_or(Ok(()), |place| Err(ParseError::located(Some(place), reason)));
+            let place = self.hidden_in_comment()?;
+            return Some((None, ParseError::located(Some(place), reason)));
         }
         let mut found = None;
         each_scalar(self.value(), &mut |path, scalar| {
@@ -141,10 +154,9 @@ impl Document {
                 found = Some(path.to_vec());
             }
         });
-        let Some(path) = found else { return Ok(()) };
-        let at = written(self.value(), &path);
-        let reason = format!("{at}: `{HIDDEN}` stands where a secret was when this was shown; put the secret back");
-        Err(ParseError::located(self.locate(&path), reason))
+        let path = found?;
+        let error = ParseError::located(self.locate(&path), reason);
+        Some((Some(written(self.value(), &path)), error))
     }
 }
 

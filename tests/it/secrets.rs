@@ -259,6 +259,10 @@ fn a_document_with_the_redaction_mark_is_refused_with_its_place_wherever_it_is_p
     assert_eq!(stage.said(&["put", "--set", &file], ""), (1, String::new(), format!("error: {file}:{refusal}\n")));
     let (code, told, _) = said(&["validate", &file], "");
     assert_eq!((code, told), (1, format!("{file}:{refusal}\n")));
+    let (_, told, _) = said(&["validate", &file, "--format", "json"], "");
+    let told: Value = serde_json::from_str(&told).unwrap();
+    let reason = "`[hidden]` stands where a secret was when this was shown; put the secret back";
+    assert_eq!(told["errors"], json!([{"line": 2, "column": 7, "at": "url", "reason": reason}]));
     let (code, events) = stage.once(&[]);
     let told = named(&events, "refused")[0];
     assert_eq!((code, &told["line"], &told["column"]), (1, &json!(2), &json!(7)), "{told}");
